@@ -1,0 +1,1 @@
+"""Engines: speech to text, chat, text to speech, each behind one Protocol (see types.py)."""

@@ -1,0 +1,215 @@
+"""The settings tree: every variable of the project, typed and documented where it stands.
+
+A field's name is its environment variable in lower case. Values come from the process's environment,
+then from `.env` in the working directory, then from the defaults here. `.env.example` is made from
+this file (`python -m settings`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _words(value: object) -> object:
+    """Split "a, b c" into ("a", "b", "c"), so that lists are written without JSON."""
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class _Group(BaseSettings):
+    """One branch of the tree; unknown variables belong to another branch."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+
+class Network(_Group):
+    """Addresses, keys and origins"""
+
+    host: str = Field("127.0.0.1", description="Address all parts listen on. Set API_KEYS before opening it to others.")
+    page_port: int = Field(8080, description="Page, room tokens, personalities and voices.")
+    compat_port: int = Field(8000, description="Legacy raw-PCM WebSocket.")
+    stt_port: int = Field(8001, description="Speech-to-text service.")
+    chat_port: int = Field(8002, description="Chat service.")
+    tts_port: int = Field(8003, description="Text-to-speech service.")
+    agent_port: int = Field(8081, description="The agent worker's health page.")
+    api_keys: Words = Field(
+        (),
+        description="Keys (comma-separated) that callers must send as 'Authorization: Bearer KEY'. Empty: no key asked.",
+    )
+    admin_keys: Words = Field((), description="Keys that may change personalities and voices. Empty: any caller may.")
+    cors_origins: Words = Field(
+        ("http://localhost:*", "http://127.0.0.1:*"),
+        description="Web origins (comma-separated, * as wildcard) whose pages may call us.",
+    )
+
+
+class LiveKit(_Group):
+    """livekit-server, the WebRTC side"""
+
+    livekit_url: str = Field(
+        "", description="Address of a livekit-server of your own (ws:// or wss://). Empty: the launcher starts one."
+    )
+    livekit_api_key: str = Field(
+        "", description="Its key. Empty: made on first start and kept in DATA_DIR/livekit.keys."
+    )
+    livekit_api_secret: str = Field(
+        "", description="Its secret, 32 characters or more. Empty: made together with the key."
+    )
+    livekit_port: int = Field(7880, description="Signalling port of the livekit-server that the launcher starts.")
+    livekit_tcp_port: int = Field(7881, description="Its media port over TCP.")
+    livekit_udp_port: int = Field(7882, description="Its media port over UDP (one port for all).")
+
+
+class Storage(_Group):
+    """Where things are kept"""
+
+    data_dir: Path = Field(Path("data"), description="Folder of the database, keys and logs.")
+    database_url: str = Field(
+        "",
+        description="SQLAlchemy address of the database. Empty: SQLite in DATA_DIR; PostgreSQL: postgresql+asyncpg://user:password@host/name.",
+    )
+    personalities_dir: Path = Field(
+        Path(__file__).resolve().parent.parent / "personalities",
+        description="Folder of personality files (YAML) read at start.",
+    )
+
+
+class Engines(_Group):
+    """Which engines answer, in order of preference"""
+
+    stt: Words = Field(
+        ("auto",),
+        description="Speech to text: auto, or a list of pocketsphinx, whisper, groq, service; the next one serves where one fails.",
+    )
+    chat: Words = Field(("auto",), description="Chat: auto, or a list of companion, llama, url, groq, service.")
+    tts: Words = Field(
+        ("auto",), description="Text to speech: auto, or a list of espeak, xtts, elevenlabs, cartesia, service."
+    )
+    stt_service_url: str = Field(
+        "", description="Address of a running speech-to-text service. Empty: the one on STT_PORT."
+    )
+    chat_service_url: str = Field("", description="Address of a running chat service. Empty: the one on CHAT_PORT.")
+    tts_service_url: str = Field(
+        "", description="Address of a running text-to-speech service. Empty: the one on TTS_PORT."
+    )
+    service_api_key: str = Field("", description="Key we send to those services. Empty: the first of API_KEYS.")
+    language: str = Field("en", description="Language spoken where nobody says another one (BCP 47).")
+    pocketsphinx_processes: int = Field(
+        2, ge=1, le=64, description="Processes that decode speech for the embedded recognizer."
+    )
+    pocketsphinx_utterances: int = Field(8, ge=1, le=256, description="Utterances each of them holds at once.")
+    espeak_voice: str = Field("en-us", description="eSpeak NG voice where the agent's voice names none.")
+    whisper_model: str = Field("small.en", description="faster-whisper model name or folder.")
+    enable_local_model: bool = Field(False, description="Run the chat model CHAT_MODEL on this machine.")
+    chat_model: str = Field(
+        "meta-llama/Meta-Llama-3-8B-Instruct", description="Hugging Face name or folder of the local chat model."
+    )
+    chat_url: str = Field("", description="Address of an OpenAI-compatible server (vLLM, Ollama), ending in /v1.")
+    xtts_model_path: str = Field("", description="Folder of an XTTS v2 checkpoint.")
+    groq_api_key: str = Field("", description="Key for Groq (chat and Whisper).")
+    elevenlabs_api_key: str = Field("", description="Key for ElevenLabs (speech).")
+    cartesia_api_key: str = Field("", description="Key for Cartesia (speech).")
+    huggingface_api_key: str = Field("", description="Token for gated Hugging Face models.")
+    speculate_chat: bool = Field(False, description="Let paid chat engines work on text that may be thrown away.")
+    speculate_tts: bool = Field(False, description="Let paid voices work on text that may be thrown away.")
+
+
+class Turns(_Group):
+    """When the agent answers, and when it stops"""
+
+    detector: Literal["vad", "energy"] = Field(
+        "vad",
+        description="What finds speech in the microphone's sound: vad (Silero model) or energy (AudioSpeechDetector).",
+    )
+    speculate_after: float = Field(
+        0.10, ge=0.03, le=2, description="Seconds of silence after which the reply is begun, on approval."
+    )
+    commit_after: float = Field(
+        0.20, ge=0.05, le=5, description="Seconds of silence that end a turn whose words sound finished."
+    )
+    commit_after_unfinished: float = Field(
+        0.9, ge=0.05, le=10, description="Seconds of silence that end a turn whose words sound unfinished."
+    )
+    energy_threshold: float = Field(
+        0.1, ge=0, le=1, description="Energy detector: RMS over 20 ms that counts as speech, full scale 1.0."
+    )
+    min_speech_duration: float = Field(
+        0.3, ge=0, description="Energy detector: seconds of speech that make an utterance."
+    )
+    max_silence_duration: float = Field(0.4, ge=0, description="Energy detector: seconds of silence that end one.")
+    max_recording_duration: float = Field(10.0, gt=0, description="Energy detector: longest utterance in seconds.")
+
+
+class Conversations(_Group):
+    """Conversations and who holds them"""
+
+    default_personality: str = Field("assistant", description="Personality where the caller names none.")
+    max_conversations: int = Field(
+        0, ge=0, description="Conversations a process accepts at once. 0: as many as its engines and cores hold."
+    )
+    history_messages: int = Field(
+        40, ge=2, description="Newest messages of a conversation that the chat model is shown."
+    )
+    audio_lead: float = Field(
+        0.4, ge=0.05, le=5, description="Seconds of sound sent ahead of real time to a WebSocket client."
+    )
+
+
+class Operations(_Group):
+    """Running it"""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What people say is logged at debug only."
+    )
+
+
+class Settings:
+    """The whole tree, read once per process at its start and passed down."""
+
+    def __init__(self) -> None:
+        self.network = Network()
+        self.livekit = LiveKit()
+        self.storage = Storage()
+        self.engines = Engines()
+        self.turns = Turns()
+        self.conversations = Conversations()
+        self.operations = Operations()
+
+    @cached_property
+    def database_url(self) -> str:
+        """Address of the database, SQLite in the data folder where none is set."""
+        return self.storage.database_url or f"sqlite+aiosqlite:///{self.storage.data_dir / 'voice-node.db'}"
+
+    def service_url(self, kind: Literal["stt", "chat", "tts"]) -> str:
+        """HTTP address of the running service of a kind, without a slash at its end."""
+        given: str = getattr(self.engines, f"{kind}_service_url")
+        port: int = getattr(self.network, f"{kind}_port")
+        return given.rstrip("/") or f"http://{reachable(self.network.host)}:{port}"
+
+    @cached_property
+    def livekit_url(self) -> str:
+        """WebSocket address of livekit-server as processes on this machine reach it."""
+        return self.livekit.livekit_url or f"ws://127.0.0.1:{self.livekit.livekit_port}"
+
+
+def reachable(host: str) -> str:
+    """The address under which a server bound to `host` is reached from this machine."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
+GROUPS: tuple[type[_Group], ...] = (Network, LiveKit, Storage, Engines, Turns, Conversations, Operations)
