@@ -1,0 +1,351 @@
+"""The builder: the one place that assembles a conversation, for a room, a WebSocket and the terminal alike.
+
+A transport brings an audio input and an audio output of LiveKit's framework; engines, personality and
+stored history come from below. What a transport wants to know it hears through `Events`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engines.select import Chosen
+from library.leases import Lease
+from livekit import rtc
+from livekit.agents import AgentSession, llm
+from livekit.agents.utils import http_context
+from livekit.agents.voice import io, room_io
+from livekit.agents.voice.events import (
+    AgentStateChangedEvent,
+    ConversationItemAddedEvent,
+    ErrorEvent,
+    UserInputTranscribedEvent,
+)
+
+from conversation.detectors import detector
+from conversation.ear import Ear, EarEvent, EarFailed, TurnEnded
+from conversation.ear_faces import EarSTT, EarVAD
+from conversation.history import History, Said, as_chat_context
+from conversation.latency import LatencyHistograms, LatencyLog, Record
+from conversation.paced_output import PacedOutput
+from conversation.transcript import SpokenText
+from conversation.turn_policy import TurnPolicy
+from conversation.voice_agent import VoiceAgent
+from engines.types import Voice
+from library import Library
+from library.personalities import Personality
+from plugins.llm import EngineLLM
+from plugins.tts import EngineTTS
+from settings import Settings
+
+logger = logging.getLogger("voice_node.conversation")
+
+Role = Literal["user", "agent"]
+Transport = Literal["room", "websocket", "console"]
+
+
+def _ignore(*_: object) -> None:
+    """What a transport doesn't want to know."""
+
+
+@dataclass
+class Events:
+    """What a conversation tells its transport; plain functions called on the event loop.
+
+    Attributes:
+        transcript: (role, text so far, final) - words of either side; a text replaces the one before until final.
+        state: `initializing`, `listening`, `thinking` or `speaking`.
+        turn: A latency record (contract.md).
+        interrupted: A reply was cut short: clear what still plays.
+        reply_done: A reply was spoken to its end.
+        error: (code, message for a person) - a part failed; the conversation goes on.
+        lost: Another process holds the conversation now; close without writing.
+    """
+
+    transcript: Callable[[Role, str, bool], None] = _ignore
+    state: Callable[[str], None] = _ignore
+    turn: Callable[[Record], None] = _ignore
+    interrupted: Callable[[], None] = _ignore
+    reply_done: Callable[[], None] = _ignore
+    error: Callable[[str, str], None] = _ignore
+    lost: Callable[[], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who talks, and with whom, as the transport was told.
+
+    Attributes:
+        session_id: Names the conversation; the same one later resumes it.
+        personality: Personality id, or None for the conversation's own or the default.
+        personality_name: Name under which the default speaks where the id is unknown.
+        user: Who the person is.
+    """
+
+    session_id: str
+    personality: str | None = None
+    personality_name: str | None = None
+    user: str | None = None
+
+
+@dataclass
+class Conversation:
+    """One conversation. Build it, set `events`, `start` it, `aclose` it.
+
+    Args:
+        engines: What listens, answers and speaks; shared, not closed here.
+        library: Personalities, voices and history; shared, not closed here.
+        transport: What carries it; a label in metrics.
+        lease: Held while the conversation may write; None where nobody else can hold it.
+        histograms: Where the stages of its turns are counted.
+    """
+
+    engines: Chosen
+    library: Library
+    settings: Settings
+    caller: Caller
+    transport: Transport
+    lease: Lease | None = None
+    histograms: LatencyHistograms | None = None
+    events: Events = field(default_factory=Events)
+
+    def __post_init__(self) -> None:
+        self._closing = AsyncExitStack()
+        self._personality: Personality | None = None
+        self._session: AgentSession[None] | None = None
+        self._agent: VoiceAgent | None = None
+        self._history = History(
+            self.library, self.caller.session_id, lease=self.lease, on_lost=lambda: self.events.lost()
+        )
+        self._latency = LatencyLog(
+            self.caller.session_id, self.transport, lambda record: self.events.turn(record), self.histograms
+        )
+
+    @property
+    def session(self) -> AgentSession[None]:
+        """The framework's session; there once started."""
+        if self._session is None:
+            raise RuntimeError("the conversation has not been started")
+        return self._session
+
+    @property
+    def personality(self) -> Personality:
+        """Who answers; there once started."""
+        if self._personality is None:
+            raise RuntimeError("the conversation has not been started")
+        return self._personality
+
+    async def start(
+        self,
+        audio_input: io.AudioInput | None,
+        audio_output: PacedOutput | None,
+        room: rtc.Room | None = None,
+        room_options: room_io.RoomOptions | None = None,
+    ) -> None:
+        """Begin to listen; a personality with a greeting speaks it where nothing was said before.
+
+        Args:
+            audio_input: The person's sound; None where they only type.
+            audio_output: Plays the agent's sound; None where its words are only read.
+            room: Where transcripts, state and typed messages go as well.
+            room_options: How; audio is always ours.
+        """
+        await self._closing.enter_async_context(http_context.open())
+        stored = await self._history.read(self.settings.conversations.history_messages)
+        personality, voice = await self._remembered()
+        self._personality = personality
+        self._ear = self._build_ear(personality)
+        self._tts = EngineTTS(self.engines.tts, voice, personality.language)
+        self._session = self._build_session()
+        self._agent = VoiceAgent(personality, as_chat_context(stored), self._latency)
+        self._session.input.audio = audio_input
+        self._session.output.audio = audio_output
+        self._listen_to(self._session, audio_output)
+        if room is not None:
+            await self._session.start(
+                self._agent, room=room, room_options=room_options or room_io.RoomOptions(), record=False
+            )
+        else:
+            await self._session.start(self._agent, record=False)
+        self._session.output.transcription = SpokenText(
+            audio_output, self._agent_text, next_in_chain=self._session.output.transcription
+        )
+        logger.info(
+            "conversation started",
+            extra={"session": self.caller.session_id, "transport": self.transport, "personality": personality.id},
+        )
+        if personality.greeting and not stored:
+            self._session.say(personality.greeting)
+
+    async def type(self, text: str) -> None:
+        """A typed message: what is being said stops, and it is answered like a spoken one."""
+        text = text.strip()
+        if not text:
+            return
+        await self.session.interrupt()
+        self.events.transcript("user", text, True)
+        self.session.generate_reply(user_input=text)
+
+    async def use_personality(self, personality_id: str) -> Personality:
+        """Go on as another personality, with its voice.
+
+        Raises:
+            LookupError: There is no such personality.
+        """
+        personality = await self.library.personalities.get(personality_id)
+        if personality is None:
+            raise LookupError(f"there is no personality '{personality_id}'; GET /api/personalities lists them")
+        voice = await self.library.voices.resolve(personality.voice)
+        assert self._agent is not None
+        await self._agent.update_instructions(personality.prompt)
+        self._personality = personality
+        self._tts.voice, self._tts.language = voice, personality.language
+        self._ear.language, self._ear.patience = personality.language, personality.patience
+        await self.library.conversations.remember(
+            self.caller.session_id, personality=personality.id, voice=voice.id, user=self.caller.user
+        )
+        return personality
+
+    async def use_voice(self, voice_id: str) -> Voice:
+        """Go on in another voice.
+
+        Raises:
+            LookupError: There is no such voice.
+        """
+        voice = await self.library.voices.get(voice_id)
+        if voice is None:
+            raise LookupError(f"there is no voice '{voice_id}'; GET /api/voices lists them")
+        self._tts.voice = voice
+        await self.library.conversations.remember(self.caller.session_id, voice=voice.id)
+        return voice
+
+    def heard(self, turn: int, at: float) -> None:
+        """The client heard the first sound of a turn's answer at `at` (unix seconds, our clock).
+
+        Raises:
+            LookupError: No such turn is waiting for a report.
+        """
+        self._latency.heard(turn, at)
+
+    async def aclose(self) -> None:
+        """End the conversation: stop listening and speaking, store what was said; idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
+            await self._ear.aclose()
+        await self._history.aclose()
+        await self._closing.aclose()
+
+    # --- assembly ----------------------------------------------------------------------------------------
+
+    async def _remembered(self) -> tuple[Personality, Voice]:
+        """Who speaks and how: what the caller asks for, else what this conversation had before, else the default."""
+        caller = self.caller
+        before = await self.library.conversations.get(caller.session_id)
+        wanted = caller.personality or (before.personality if before else None)
+        personality = await self.library.personalities.resolve(wanted, caller.personality_name)
+        kept = before is not None and before.personality == personality.id
+        voice = await self.library.voices.resolve((before.voice if before and kept else None) or personality.voice)
+        await self.library.conversations.remember(caller.session_id, personality=personality.id, user=caller.user)
+        return personality, voice
+
+    def _build_ear(self, personality: Personality) -> Ear:
+        turns = self.settings.turns
+        policy = TurnPolicy(turns.speculate_after, turns.commit_after, turns.commit_after_unfinished)
+        ear = Ear(
+            self.engines.stt,
+            detector(self.settings),
+            policy,
+            language=personality.language,
+            patience=personality.patience,
+        )
+        ear.subscribe(self._on_ear)
+        return ear
+
+    def _build_session(self) -> AgentSession[None]:
+        chosen, wanted = self.engines, self.settings.engines
+        # Paid engines are not asked to work on text that may be thrown away unless told to.
+        ahead = not chosen.chat.info.paid or wanted.speculate_chat
+        return AgentSession(
+            stt=EarSTT(self._ear),
+            vad=EarVAD(self._ear),
+            llm=EngineLLM(
+                chosen.chat,
+                conversation=self.caller.session_id,
+                newest=self.settings.conversations.history_messages,
+            ),
+            tts=self._tts,
+            turn_handling={
+                "turn_detection": "stt",
+                "endpointing": {"mode": "fixed", "min_delay": 0.0, "max_delay": 0.0},
+                "interruption": {
+                    "enabled": True,
+                    "mode": "vad",
+                    "min_duration": 0.06,
+                    "min_words": 0,
+                    "resume_false_interruption": True,
+                    # The ear reports end of speech only once it knows that nothing was said. 0 would resume for a
+                    # moment before a real transcript arrives.
+                    "false_interruption_timeout": 0.02,
+                    "backchannel_boundary": None,
+                },
+                "preemptive_generation": {
+                    "enabled": ahead,
+                    "preemptive_tts": ahead and (not chosen.tts.info.paid or wanted.speculate_tts),
+                    "max_speech_duration": 120.0,
+                    "max_retries": 4,
+                },
+            },
+            aec_warmup_duration=None,
+            user_away_timeout=None,
+            session_close_transcript_timeout=0.0,
+        )
+
+    def _listen_to(self, session: AgentSession[None], output: PacedOutput | None) -> None:
+        session.on("agent_state_changed", self._on_state)
+        session.on("user_input_transcribed", self._on_user_words)
+        session.on("conversation_item_added", self._on_item)
+        session.on("error", self._on_error)
+        if output is not None:
+            output.on("playback_started", self._on_playback_started)
+            output.on("playback_finished", self._on_playback_finished)
+
+    # --- what the parts say ------------------------------------------------------------------------------
+
+    def _on_ear(self, event: EarEvent) -> None:
+        if isinstance(event, TurnEnded):
+            self._latency.turn_ended(event)
+        elif isinstance(event, EarFailed):
+            logger.warning("speech could not be transcribed: %s", event.error.message)
+            self.events.error(event.error.code, event.error.message)
+
+    def _on_state(self, event: AgentStateChangedEvent) -> None:
+        self.events.state(event.new_state)
+
+    def _on_user_words(self, event: UserInputTranscribedEvent) -> None:
+        self.events.transcript("user", event.transcript, event.is_final)
+
+    def _agent_text(self, text: str, final: bool) -> None:
+        self.events.transcript("agent", text, final)
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        item = event.item
+        if isinstance(item, llm.ChatMessage) and item.role in ("user", "assistant") and item.text_content:
+            self._history.write(Said(item.role, item.text_content, item.created_at, item.interrupted))
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        error = getattr(event.error, "error", event.error)
+        logger.warning("an engine failed: %s", error)
+        self.events.error("engine_failed", str(error))
+
+    def _on_playback_started(self, event: io.PlaybackStartedEvent) -> None:
+        self._latency.reply_sent(event.created_at)
+
+    def _on_playback_finished(self, event: io.PlaybackFinishedEvent) -> None:
+        if event.interrupted:
+            self.events.interrupted()
+        else:
+            self.events.reply_done()

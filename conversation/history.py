@@ -1,0 +1,105 @@
+"""History: what a conversation has said, read at its start and written as it goes on.
+
+Writing happens in order, off the conversation's own path, and only while its lease is held: a worker
+that was thought dead and comes back must not write beside its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from library.leases import Lease, LeaseLost
+from livekit.agents import llm
+
+from library import Library
+from library.conversations import StoredMessage
+
+logger = logging.getLogger("voice_node.history")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message on its way into the database; `at` is unix seconds."""
+
+    role: str
+    content: str
+    at: float
+    interrupted: bool
+
+
+class History:
+    """The stored messages of one conversation.
+
+    Args:
+        lease: Held while writing is allowed; None where nobody else can hold the conversation.
+        on_lost: Told once if another holder took the conversation over.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        session_id: str,
+        *,
+        lease: Lease | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        self._library = library
+        self._session_id = session_id
+        self._lease = lease
+        self._on_lost = on_lost
+        self._queue: asyncio.Queue[Said | None] = asyncio.Queue()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def read(self, newest: int) -> list[StoredMessage]:
+        """The newest messages, oldest first."""
+        return await self._library.conversations.messages(self._session_id, limit=newest)
+
+    def write(self, said: Said) -> None:
+        """Store one message; returns at once."""
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_all(), name="history")
+        self._queue.put_nowait(said)
+
+    async def aclose(self) -> None:
+        """Write what is still waiting."""
+        if self._writer is not None:
+            self._queue.put_nowait(None)
+            await self._writer
+            self._writer = None
+
+    async def _write_all(self) -> None:
+        while (said := await self._queue.get()) is not None:
+            try:
+                await self._library.conversations.append(
+                    self._session_id,
+                    said.role,
+                    said.content,
+                    at=said.at,
+                    interrupted=said.interrupted,
+                    lease=self._lease,
+                )
+            except LeaseLost:
+                logger.info("another process holds the conversation now", extra={"session": self._session_id})
+                if self._on_lost is not None:
+                    self._on_lost()
+                return
+            except Exception:
+                # A message less in the history is bad; a conversation that stops for it would be worse.
+                logger.exception("a message could not be stored", extra={"session": self._session_id})
+
+
+def as_chat_context(messages: list[StoredMessage]) -> llm.ChatContext:
+    """Stored messages as the framework's context."""
+    context = llm.ChatContext.empty()
+    for message in messages:
+        if message.role in ("user", "assistant", "system"):
+            context.add_message(
+                role=message.role,  # type: ignore[arg-type]
+                content=message.content,
+                created_at=message.at,
+                interrupted=message.interrupted,
+            )
+    return context

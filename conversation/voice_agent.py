@@ -1,0 +1,40 @@
+"""The agent of one conversation, to LiveKit's framework: a personality's words, and time stamps on its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterable
+
+from livekit import rtc
+from livekit.agents import Agent, FlushSentinel, ModelSettings, llm
+
+from conversation.latency import LatencyLog
+from library.personalities import Personality
+
+
+class VoiceAgent(Agent):
+    """Speaks as a personality and notes when its replies' first token and first sound were there."""
+
+    def __init__(self, personality: Personality, context: llm.ChatContext, latency: LatencyLog) -> None:
+        super().__init__(instructions=personality.prompt, chat_ctx=context)
+        self._latency = latency
+
+    async def llm_node(
+        self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
+    ) -> AsyncGenerator[llm.ChatChunk | str | FlushSentinel, None]:
+        """Write the reply."""
+        generation = self._latency.generation_started()
+        async for chunk in Agent.default.llm_node(self, chat_ctx, tools, model_settings):
+            if generation.first_token is None:
+                generation.first_token = time.time()
+            yield chunk
+
+    async def tts_node(
+        self, text: AsyncIterable[str], model_settings: ModelSettings
+    ) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Speak the reply."""
+        generation = self._latency.generation
+        async for frame in Agent.default.tts_node(self, text, model_settings):
+            if generation is not None and generation.first_audio is None:
+                generation.first_audio = time.time()
+            yield frame
