@@ -105,6 +105,9 @@ class _Utterance:
     settled_at: float = 0.0
     held: list[Audio] = field(default_factory=list)
     """Silence heard since settling began: pushed only if speech goes on, so that the settled text stays final."""
+    full: bool = False
+    """Longer than the detector allows: it ends as it is, and what comes belongs to the next one."""
+    after: list[Window] = field(default_factory=list)
 
 
 class Ear:
@@ -146,10 +149,7 @@ class Ear:
     def push(self, audio: Audio) -> None:
         """Hear 16 kHz sound of any length; returns at once."""
         for window in self._detector.push(audio):
-            if self._utterance is None:
-                self._wait_for_speech(window)
-            else:
-                self._follow(self._utterance, window)
+            self._hear(window)
 
     def reset(self) -> None:
         """Drop the utterance under way and forget what was heard, without an event."""
@@ -164,6 +164,12 @@ class Ear:
         self.reset()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def _hear(self, window: Window) -> None:
+        if self._utterance is None:
+            self._wait_for_speech(window)
+        else:
+            self._follow(self._utterance, window)
 
     # --- quiet -------------------------------------------------------------------------------------------
 
@@ -196,6 +202,9 @@ class Ear:
     # --- an utterance ------------------------------------------------------------------------------------
 
     def _follow(self, utterance: _Utterance, window: Window) -> None:
+        if utterance.full:
+            utterance.after.append(window)
+            return
         utterance.length += window.duration
         if window.speech:
             utterance.speech += window.duration
@@ -208,6 +217,8 @@ class Ear:
             self._hand_over(utterance, window.audio)
         else:
             utterance.held.append(window.audio)
+        longest = self._detector.timing.max_utterance
+        utterance.full = longest is not None and utterance.length >= longest
         self._tell(SpeechGoesOn(utterance.speech, utterance.silence, window.duration))
         if utterance.stream is not None and utterance.settled is None and utterance.stream.text != utterance.text:
             utterance.text = utterance.stream.text
@@ -247,10 +258,9 @@ class Ear:
         known = Known(utterance.text if utterance.settled is None else utterance.settled, self.language, self.patience)
         timing = self._policy.timing(known)
         commit_after = timing.commit if of.silence is None else of.silence
-        too_long = of.max_utterance is not None and utterance.length >= of.max_utterance
         return (
             utterance.silence >= min(timing.speculate, commit_after),
-            utterance.silence >= commit_after or too_long,
+            utterance.silence >= commit_after or utterance.full,
         )
 
     async def _settle(self, utterance: _Utterance, stream: LiveTranscription) -> None:
@@ -279,10 +289,17 @@ class Ear:
                 commit_at=self._clock(),
             )
         )
+        self._go_on(utterance)
 
     def _reject(self, utterance: _Utterance) -> None:
         self._close(utterance)
         self._tell(SpeechRejected())
+        self._go_on(utterance)
+
+    def _go_on(self, utterance: _Utterance) -> None:
+        """Hear what came after an utterance that was full."""
+        for window in utterance.after:
+            self._hear(window)
 
     def _close(self, utterance: _Utterance) -> None:
         self._utterance = None
