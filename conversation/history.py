@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from library.leases import Lease, LeaseLost
 from livekit.agents import llm
 
 from library import Library
 from library.conversations import StoredMessage
+from library.errors import LeaseLost
+from library.leases import Lease
 
 logger = logging.getLogger("voice_node.history")
 

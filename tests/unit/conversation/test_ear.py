@@ -45,9 +45,7 @@ class ScriptedDetector:
         self.timing = timing or DetectorTiming(onset=0.04)
 
     def push(self, audio: Audio) -> list[Window]:
-        return [
-            Window(audio[i : i + SAMPLES], bool(audio[i] > 0)) for i in range(0, len(audio) - SAMPLES + 1, SAMPLES)
-        ]
+        return [Window(audio[i : i + SAMPLES], bool(audio[i] > 0)) for i in range(0, len(audio) - SAMPLES + 1, SAMPLES)]
 
     def reset(self) -> None:
         pass

@@ -9,7 +9,15 @@ from conversation.turn_policy import Known, Timing, TurnPolicy, sounds_unfinishe
 
 @pytest.mark.parametrize(
     "text",
-    ["i would like to", "my number is the", "we went there and", "so um", "can you tell me", "first, second,", "tell me the"],
+    [
+        "i would like to",
+        "my number is the",
+        "we went there and",
+        "so um",
+        "can you tell me",
+        "first, second,",
+        "tell me the",
+    ],
 )
 def test_words_that_go_on_sound_unfinished(text: str) -> None:
     assert sounds_unfinished(text)
@@ -17,7 +25,15 @@ def test_words_that_go_on_sound_unfinished(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["what is the capital of france", "yes", "tell me a story", "who are you", "i like it.", "where do you come from?", ""],
+    [
+        "what is the capital of france",
+        "yes",
+        "tell me a story",
+        "who are you",
+        "i like it.",
+        "where do you come from?",
+        "",
+    ],
 )
 def test_words_that_may_end_a_turn_do_not(text: str) -> None:
     assert not sounds_unfinished(text)
