@@ -1,0 +1,57 @@
+"""Connections: how each kind of database is opened, and where its transactions begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from library.address import explained, sqlite_file
+
+BUSY_TIMEOUT = 20.0
+"""Seconds an SQLite writer waits for the others; their transactions take a few milliseconds."""
+
+WRITES = "voice_node_writes"
+"""Execution option of connections whose transactions write."""
+
+
+def connect(url: URL, *, pooled: bool = True) -> AsyncEngine:
+    """An engine for this address that connects when first used."""
+    pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
+    if sqlite_file(url) is None:
+        # pre-ping: after a restart of PostgreSQL the pool's old connections are replaced without a failed write
+        return create_async_engine(url, pool_pre_ping=pooled, connect_args={"timeout": 10}, **pool)
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **pool)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA synchronous=NORMAL")  # with WAL: a power cut may lose the last moment, never the file
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def explaining(url: URL) -> Iterator[None]:
+    """Turn what drivers raise into a `DatabaseError` that names the fix; broken rules of the tables pass as they are."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        raise explained(error, url) from error

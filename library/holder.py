@@ -1,0 +1,283 @@
+"""Holding conversations: a process claims them, renews its leases in one write, and learns when it has lost one.
+
+A lease is a row that names a token. A claim writes a new token over whatever was there, so the newest
+claim wins; the former holder's token is then nowhere to be found, which its next renewal notices. A row
+is only ever renewed or deleted by its token, so a late process cannot touch what is no longer its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import delete, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from library.database import Database
+from library.errors import DatabaseError, LibraryError
+from library.models import HolderTable, LeaseTable
+from library.sessions import check_session_id, storable
+
+log = logging.getLogger("voice_node.library")
+
+EXPIRY = 1.5
+"""Seconds after its last renewal at which a lease counts as abandoned."""
+
+RENEWAL = 0.5
+"""Seconds between renewals."""
+
+Kind = Literal["agent", "compat", "console"]
+
+
+class HasDatabase(Protocol):
+    """What a holder needs of the library."""
+
+    @property
+    def database(self) -> Database: ...
+
+
+class Lease:
+    """The right to hold and write one conversation, until it is released or another one claims it."""
+
+    def __init__(self, holder: LeaseHolder, session_id: str, place: str, metadata: dict[str, Any]) -> None:
+        self.session_id = session_id
+        self.place = place
+        self.metadata = metadata
+        self.token = uuid.uuid4().hex
+        self.lost = asyncio.Event()
+        """Set once the lease belongs to another holder, or could not be renewed for longer than `EXPIRY`."""
+        self._holder = holder
+
+    @property
+    def held(self) -> bool:
+        """Whether the conversation is still ours as far as we know; false for good once lost or released."""
+        return self._holder.holds(self)
+
+    def lose(self) -> None:
+        """Note that the lease is gone; whoever waits for `lost` goes on."""
+        self._holder.forget(self)
+        self.lost.set()
+
+    async def release(self) -> None:
+        """Give the conversation back; idempotent. If the database fails, the next renewal does it."""
+        await self._holder.release(self)
+
+
+class LeaseHolder:
+    """What this process holds. One per process.
+
+    Args:
+        source: The library, or its database.
+        kind: What the process is.
+        limit: How many conversations it would hold at once, None where it has no limit. May be changed later
+            through the attribute `limit`; the next renewal tells the others.
+        clock: Unix seconds.
+        steady: Seconds of a clock that nobody sets, to judge this process's own delays.
+    """
+
+    def __init__(
+        self,
+        source: HasDatabase | Database,
+        kind: Kind,
+        limit: int | None,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = source if isinstance(source, Database) else source.database
+        self.kind = kind
+        self.limit = limit
+        self.id = f"{kind}-{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._clock = clock
+        self._steady = steady
+        self._claiming = asyncio.Lock()
+        self._leases: dict[str, Lease] = {}
+        self._renewed: dict[str, float] = {}
+        """When each token was last written, by the steady clock, taken before the write."""
+        self._unwanted: set[str] = set()
+        """Tokens of released leases whose rows could not be deleted yet."""
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    @property
+    def held(self) -> int:
+        """How many conversations this process holds."""
+        return len(self._leases)
+
+    async def start(self) -> None:
+        """Tell the others that this process is there, and begin renewing.
+
+        Raises:
+            DatabaseError: The database failed.
+        """
+        if self._task is None:
+            await self.renew()
+            self._task = asyncio.create_task(self._keep_renewing(), name="renew leases")
+
+    async def claim(self, session_id: str, place: str, metadata: dict[str, Any] | None = None) -> Lease:
+        """Take a conversation, from another holder if need be; returns when that is written.
+
+        An earlier lease of this process for the same conversation is lost at once; another process
+        learns of its loss at its next renewal.
+
+        Args:
+            session_id: The conversation.
+            place: Where it goes on (a room's name, a socket).
+            metadata: What a new holder would need to go on, kept beside the lease (JSON values only).
+
+        Raises:
+            LibraryError: The holder was not started, or is closed.
+            SessionIdError: The session id can't name a conversation.
+            DatabaseError: The database failed.
+        """
+        if self._task is None:
+            raise LibraryError("the lease holder isn't running: await start() before claiming")
+        check_session_id(session_id)
+        lease = Lease(self, session_id, storable(place), metadata or {})
+        async with self._claiming:  # so that of two claims here the later one also ends up as the one we hold
+            begun, now = self._steady(), self._clock()
+            columns = {
+                "token": lease.token,
+                "holder": self.id,
+                "kind": self.kind,
+                "place": lease.place,
+                "metadata": lease.metadata,
+                "claimed_at": now,
+                "expires_at": now + EXPIRY,
+            }
+            row = {"session_id": session_id} | columns
+            try:
+                async with self._database.transaction() as session:
+                    await session.execute(self._database.upsert(LeaseTable, "session_id", row, changes=columns))
+                    await self._tell(session, now, len(self._leases.keys() | {session_id}))
+            except BaseException:
+                self._unwanted.add(lease.token)  # a cancelled claim may have been written all the same
+                raise
+            former = self._leases.get(session_id)
+            self._leases[session_id] = lease
+            self._renewed[lease.token] = begun
+            if former is not None:
+                former.lost.set()
+        return lease
+
+    async def renew(self) -> None:
+        """Renew all leases and tell what this process holds, in one write; leases found gone are lost.
+
+        The loop begun by `start` calls this every `RENEWAL` seconds.
+
+        Raises:
+            DatabaseError: The database failed; nothing was renewed.
+        """
+        mine = {lease.token: lease for lease in self._leases.values()}
+        unwanted = set(self._unwanted)
+        begun, now = self._steady(), self._clock()
+        renewed: set[str] = set()
+        async with self._database.transaction() as session:
+            if unwanted:
+                await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(unwanted)))
+            if mine:
+                renew = update(LeaseTable).where(LeaseTable.token.in_(mine)).values(expires_at=now + EXPIRY)
+                renewed = set(await session.scalars(renew.returning(LeaseTable.token)))
+            await self._tell(session, now, self.held)
+        self._unwanted -= unwanted
+        for token, lease in mine.items():
+            if not self.holds(lease):
+                continue  # released or claimed anew while we wrote
+            if token in renewed:
+                self._renewed[token] = begun
+            else:
+                log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
+                lease.lose()
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether this is the lease under which this process holds the conversation."""
+        return self._leases.get(lease.session_id) is lease
+
+    def forget(self, lease: Lease) -> None:
+        """Stop renewing a lease; its row is left alone."""
+        if self.holds(lease):
+            del self._leases[lease.session_id]
+        self._renewed.pop(lease.token, None)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a conversation back; idempotent. If the database fails, the next renewal does it."""
+        if not self.holds(lease):
+            return
+        self.forget(lease)
+        self._unwanted.add(lease.token)
+        try:
+            async with self._database.transaction() as session:
+                await session.execute(delete(LeaseTable).where(LeaseTable.token == lease.token))
+                await self._tell(session, self._clock(), self.held)
+        except DatabaseError as error:
+            log.warning("lease not released yet", extra={"session": lease.session_id, "reason": str(error)})
+        else:
+            self._unwanted.discard(lease.token)
+
+    async def aclose(self) -> None:
+        """Stop renewing, release everything, and take this process off the list; idempotent."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        tokens = self._unwanted | {lease.token for lease in self._leases.values()}
+        self._leases.clear()
+        self._renewed.clear()
+        try:
+            async with self._database.transaction() as session:
+                if tokens:
+                    await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(tokens)))
+                await session.execute(delete(HolderTable).where(HolderTable.id == self.id))
+        except DatabaseError as error:
+            log.warning("leases left to expire", extra={"holder": self.id, "reason": str(error)})
+
+    async def _tell(self, session: AsyncSession, now: float, held: int) -> None:
+        state = {"kind": self.kind, "held": held, "limit": self.limit, "at": now}
+        await session.execute(self._database.upsert(HolderTable, "id", {"id": self.id} | state, changes=state))
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            begun = self._steady()
+            await self._renew_watched()
+            await asyncio.sleep(max(0.05, RENEWAL - (self._steady() - begun)))
+
+    async def _renew_watched(self) -> None:
+        """Renew once, whatever happens; what could not be renewed in time is lost.
+
+        A database that hangs is noticed by waiting in rounds: a process that was frozen for a while
+        misses one round at most, and must not lose its leases for that while the database still has them.
+        """
+        renewal = asyncio.create_task(self.renew())
+        try:
+            waited = 0.0
+            while not (await asyncio.wait({renewal}, timeout=RENEWAL))[0]:
+                waited += RENEWAL
+                if waited >= EXPIRY:
+                    self._fail("the database doesn't answer")
+            await renewal
+        except asyncio.CancelledError:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
+            raise
+        except Exception as error:  # the loop must outlive whatever a driver raises
+            self._fail(str(error))
+        else:
+            if self._failing:
+                log.info("leases are renewed again", extra={"holder": self.id})
+            self._failing = False
+
+    def _fail(self, reason: str) -> None:
+        if not self._failing:
+            log.warning("leases can't be renewed", extra={"holder": self.id, "reason": reason})
+        self._failing = True
+        for lease in list(self._leases.values()):
+            if self._steady() - self._renewed[lease.token] > EXPIRY:
+                log.warning("lease lost, not renewed in time", extra={"session": lease.session_id})
+                lease.lose()

@@ -1,0 +1,167 @@
+"""Who holds which conversation, as the others see it; and the names of the holding side (library/holder.py).
+
+A lease that isn't renewed for `EXPIRY` seconds is expired: its holder is dead, frozen or cut off. The row
+stays for a while, because it says how to go on; `Leases.fence` takes it away from its holder for good, so
+that a frozen one that wakes up finds itself replaced.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from library.database import Database
+from library.holder import EXPIRY, RENEWAL, Kind, Lease, LeaseHolder
+from library.models import HolderTable, LeaseTable
+
+__all__ = ["EXPIRY", "RENEWAL", "HolderRow", "Kind", "Lease", "LeaseHolder", "LeaseRow", "Leases"]
+
+KEPT = 60.0
+"""Seconds that the rows of dead processes are kept."""
+
+FENCED = ""
+"""Holder of a lease that was taken from its holder and waits for a new claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """A lease as it was read."""
+
+    session_id: str
+    token: str
+    holder: str
+    """Id of the holding process; empty while a new one is being fetched (see `Leases.fence`)."""
+    kind: str
+    """`agent`, `compat` or `console`."""
+    place: str
+    metadata: dict[str, Any]
+    claimed_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HolderRow:
+    """What a process holds."""
+
+    id: str
+    kind: str
+    held: int
+    limit: int | None
+    at: float
+    """Unix seconds of its last renewal."""
+
+
+class Leases:
+    """The leases of all processes, for reading.
+
+    Args:
+        database: Where they are.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def get(self, session_id: str) -> LeaseRow | None:
+        """The lease of a conversation, live or expired; None where nobody holds it."""
+        async with self._database.session() as session:
+            row = await session.get(LeaseTable, session_id)
+            return _lease(row) if row else None
+
+    async def live(self, now: float | None = None) -> list[LeaseRow]:
+        """The leases that hold at `now` (unix seconds, this moment where None), oldest claim first."""
+        now = self._clock() if now is None else now
+        async with self._database.session() as session:
+            rows = await session.scalars(
+                select(LeaseTable).where(LeaseTable.expires_at > now).order_by(LeaseTable.claimed_at)
+            )
+            return [_lease(row) for row in rows]
+
+    async def expired(self, older_than: float = 0.0) -> list[LeaseRow]:
+        """The leases whose holders stopped renewing, longest ago first.
+
+        Args:
+            older_than: Only those that expired at least so many seconds ago; 0 gives each from `EXPIRY`
+                seconds after its last renewal on. They are kept for `KEPT` seconds.
+        """
+        now = self._clock()
+        async with self._database.session() as session:
+            rows = [
+                _lease(row)
+                for row in await session.scalars(
+                    select(LeaseTable).where(LeaseTable.expires_at <= now - older_than).order_by(LeaseTable.expires_at)
+                )
+            ]
+        if any(row.expires_at <= now - KEPT for row in rows):
+            async with self._database.transaction() as session:
+                await session.execute(delete(LeaseTable).where(LeaseTable.expires_at <= now - KEPT))
+        return [row for row in rows if row.expires_at > now - KEPT]
+
+    async def fence(self, lease: LeaseRow, seconds: float = EXPIRY) -> LeaseRow | None:
+        """Take an expired lease from its holder, so that it is lost for it even if it wakes up.
+
+        The row stays, with its metadata, held by nobody, and expires anew after `seconds`: time for the
+        caller to have a new holder claim it, and only one caller at a time gets it.
+
+        Args:
+            lease: An expired lease, as `expired` gave it.
+            seconds: How long the caller has before the lease shows as expired again.
+
+        Returns:
+            The lease under its new token; None where the holder renewed it after all, another one
+            claimed it, or another caller was first.
+        """
+        now = self._clock()
+        taken = (
+            update(LeaseTable)
+            .where(
+                LeaseTable.session_id == lease.session_id,
+                LeaseTable.token == lease.token,
+                LeaseTable.expires_at <= now,
+            )
+            .values(token=uuid.uuid4().hex, holder=FENCED, expires_at=now + seconds)
+            .returning(LeaseTable)
+        )
+        async with self._database.transaction() as session:
+            row = await session.scalar(taken)
+            return _lease(row) if row else None
+
+    async def drop(self, lease: LeaseRow) -> bool:
+        """Delete a lease that nobody needs any more (its room is gone); False where it changed hands meanwhile."""
+        async with self._database.transaction() as session:
+            gone = await session.scalars(
+                delete(LeaseTable).where(LeaseTable.token == lease.token).returning(LeaseTable.session_id)
+            )
+            return gone.first() is not None
+
+    async def holders(self) -> list[HolderRow]:
+        """The processes that renewed within `EXPIRY` seconds, with what they hold and their limits."""
+        now = self._clock()
+        async with self._database.session() as session:
+            rows = [
+                HolderRow(row.id, row.kind, row.held, row.limit, row.at)
+                for row in await session.scalars(select(HolderTable).order_by(HolderTable.id))
+            ]
+        if any(row.at <= now - KEPT for row in rows):
+            async with self._database.transaction() as session:
+                await session.execute(delete(HolderTable).where(HolderTable.at <= now - KEPT))
+        return [row for row in rows if row.at > now - EXPIRY]
+
+
+def _lease(row: LeaseTable) -> LeaseRow:
+    return LeaseRow(
+        session_id=row.session_id,
+        token=row.token,
+        holder=row.holder,
+        kind=row.kind,
+        place=row.place,
+        metadata=dict(row.meta),
+        claimed_at=row.claimed_at,
+        expires_at=row.expires_at,
+    )
