@@ -1,0 +1,71 @@
+"""A worker's places: how many conversations it holds and may hold, instead of how busy its processor is.
+
+LiveKit's own load is the processor's, with a threshold of 0.7: a machine whose engines are at work then
+refuses rooms it could serve. Here a room is accepted exactly while a place is free, also when several
+ask at once, and the load reported is the share of places taken, so that of several workers the emptiest
+gets the next room.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from livekit.agents import JobRequest
+
+logger = logging.getLogger("voice_node.agent")
+
+PER_CORE = 4
+"""Conversations a core holds. A room's job takes about a tenth of a core, and its embedded recognizer, which decodes
+while somebody speaks, about as much again; the rest is left to the voice, the page and peaks."""
+
+
+def default_limit(cores: float, engine_limits: Collection[int | None]) -> int:
+    """How many conversations a worker holds where nobody says.
+
+    Args:
+        cores: Processor cores this process may use.
+        engine_limits: What each of its engines accepts at once; None for one without a limit of its own.
+    """
+    by_cores = max(1, int(cores * PER_CORE))
+    return max(1, min([by_cores, *(limit for limit in engine_limits if limit is not None)]))
+
+
+class Places:
+    """Counts a worker's conversations and answers LiveKit's requests by that count.
+
+    Args:
+        limit: Conversations held at once.
+        running: Gives the ids of the jobs under way.
+    """
+
+    def __init__(self, limit: int, running: Callable[[], Collection[str]]) -> None:
+        self.limit = limit
+        self._running = running
+        self._accepted: set[str] = set()
+
+    @property
+    def held(self) -> int:
+        """Places taken: jobs under way and those accepted a moment ago."""
+        return len(self._accepted.union(self._running()))
+
+    @property
+    def free(self) -> int:
+        """Places left."""
+        return max(0, self.limit - self.held)
+
+    def load(self) -> float:
+        """The share of places taken, 0 to 1; LiveKit gives a room to the worker with the lowest."""
+        return min(1.0, self.held / self.limit)
+
+    async def answer(self, request: JobRequest) -> None:
+        """Accept a job if a place is free, else leave it to another worker at once."""
+        if self.free == 0:
+            logger.warning("a room was refused, every place is taken", extra={"held": self.held, "limit": self.limit})
+            await request.reject(terminate=False)
+            return
+        self._accepted.add(request.id)
+        try:
+            await request.accept()
+        finally:
+            self._accepted.discard(request.id)

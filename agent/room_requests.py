@@ -1,0 +1,184 @@
+"""What people ask of the agent in a room: typed messages, another personality or voice, the clock, what was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from livekit import rtc
+from livekit.agents.types import TOPIC_CHAT
+
+from agent.room_audio import is_human
+from engines.types import Voice
+from library.personalities import Personality
+
+logger = logging.getLogger("voice_node.agent")
+
+TOPIC_HEARD = "voice.heard"
+LONGEST = 16_000
+"""Characters of a typed message that are read; what is longer isn't conversation."""
+CLOCK_ERROR = 0.25
+"""Seconds of doubt about a client's clock beyond which its report of what it heard measures nothing."""
+
+
+class Asked(Protocol):
+    """The part of a conversation that people ask things of (conversation.builder.Conversation)."""
+
+    async def type(self, text: str) -> None:
+        """Answer a typed message."""
+
+    async def use_personality(self, personality_id: str) -> Personality:
+        """Go on as another personality; LookupError where there is none."""
+        ...
+
+    async def use_voice(self, voice_id: str) -> Voice:
+        """Go on in another voice; LookupError where there is none."""
+        ...
+
+    def heard(self, turn: int, at: float) -> None:
+        """Note when a turn's answer was heard; LookupError where there is no such turn."""
+
+
+class RoomRequests:
+    """Answers the requests of a room's people on behalf of its conversation, as contract.md words them.
+
+    Args:
+        room: Connected.
+        conversation: Gives the conversation, None while there is none yet.
+    """
+
+    def __init__(self, room: rtc.Room, conversation: Callable[[], Asked | None]) -> None:
+        self._room = room
+        self._conversation = conversation
+        self._typing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        room.register_text_stream_handler(TOPIC_CHAT, self._on_chat)
+        room.register_text_stream_handler(TOPIC_HEARD, self._on_heard)
+        methods: dict[str, Callable[[rtc.RpcInvocationData], Awaitable[str]]] = {
+            "voice.clock": self._clock,
+            "voice.personality": self._personality,
+            "voice.voice": self._voice,
+        }
+        for name, answer in methods.items():
+            room.local_participant.register_rpc_method(name, answer)
+        self._methods = tuple(methods)
+
+    async def aclose(self) -> None:
+        """Answer no more."""
+        for topic in (TOPIC_CHAT, TOPIC_HEARD):
+            self._room.unregister_text_stream_handler(topic)
+        if self._room.isconnected():
+            for name in self._methods:
+                self._room.local_participant.unregister_rpc_method(name)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- text --------------------------------------------------------------------------------------------
+
+    def _on_chat(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        self._read(reader, identity, self._typed)
+
+    def _on_heard(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        self._read(reader, identity, self._heard)
+
+    def _read(self, reader: rtc.TextStreamReader, identity: str, then: Callable[[str], Awaitable[None]]) -> None:
+        sender = self._room.remote_participants.get(identity)
+        if sender is None or not is_human(sender):
+            reader.close()
+            return
+        task = asyncio.create_task(self._read_all(reader, then), name="room request")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read_all(self, reader: rtc.TextStreamReader, then: Callable[[str], Awaitable[None]]) -> None:
+        text = ""
+        try:
+            async for piece in reader:
+                text += piece
+                if len(text) > LONGEST:
+                    logger.warning("a text from the room is too long", extra={"limit": LONGEST})
+                    return
+            await then(text)
+        except rtc.StreamError as error:
+            logger.debug("a text from the room broke off: %s", error)
+        except Exception:
+            logger.exception("a text from the room could not be answered")
+        finally:
+            reader.close()
+
+    async def _typed(self, text: str) -> None:
+        async with self._typing:
+            conversation = self._conversation()
+            if conversation is not None and text.strip():
+                await conversation.type(text)
+
+    async def _heard(self, text: str) -> None:
+        conversation = self._conversation()
+        try:
+            report = json.loads(text)
+            turn, at, error = int(report["turn"]), float(report["at"]), float(report.get("error", 0.0))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            logger.debug("an unreadable report of what was heard")
+            return
+        if conversation is None or not math.isfinite(at) or not abs(error) <= CLOCK_ERROR:
+            return
+        try:
+            conversation.heard(turn, at)
+        except LookupError as unknown:
+            logger.debug("%s", unknown)
+
+    # --- calls -------------------------------------------------------------------------------------------
+
+    async def _clock(self, call: rtc.RpcInvocationData) -> str:
+        arrived = time.time()
+        request = _payload(call)
+        return json.dumps({"t0": request.get("t0"), "t1": arrived, "t2": time.time()})
+
+    async def _personality(self, call: rtc.RpcInvocationData) -> str:
+        wanted = _wanted_id(call)
+        try:
+            found = await self._asked().use_personality(wanted)
+        except LookupError as unknown:
+            raise _refusal(404, "unknown", str(unknown)) from None
+        return json.dumps({"id": found.id, "name": found.name, "voice": found.voice})
+
+    async def _voice(self, call: rtc.RpcInvocationData) -> str:
+        wanted = _wanted_id(call)
+        try:
+            found = await self._asked().use_voice(wanted)
+        except LookupError as unknown:
+            raise _refusal(404, "unknown", str(unknown)) from None
+        return json.dumps({"id": found.id, "name": found.name})
+
+    def _asked(self) -> Asked:
+        conversation = self._conversation()
+        if conversation is None:
+            raise _refusal(503, "unavailable", "the conversation is still starting; try again in a second")
+        return conversation
+
+
+def _payload(call: rtc.RpcInvocationData) -> dict[str, Any]:
+    try:
+        payload = json.loads(call.payload or "{}")
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise _refusal(400, "bad_input", "the payload must be a JSON object")
+    return payload
+
+
+def _wanted_id(call: rtc.RpcInvocationData) -> str:
+    wanted = _payload(call).get("id")
+    if not isinstance(wanted, str) or not wanted:
+        raise _refusal(400, "bad_input", 'the payload must be {"id": "..."}')
+    return wanted
+
+
+def _refusal(status: int, code: str, message: str) -> rtc.RpcError:
+    return rtc.RpcError(status, message, json.dumps({"error": {"code": code, "message": message}}))
