@@ -48,7 +48,7 @@ def connect(url: URL, *, pooled: bool = True) -> AsyncEngine:
 
 @contextmanager
 def explaining(url: URL) -> Iterator[None]:
-    """Turn what drivers raise into a `DatabaseError` that names the fix; broken rules of the tables pass as they are."""
+    """Turn what drivers raise into a `DatabaseError` that names the fix; broken rules of the tables pass unchanged."""
     try:
         yield
     except IntegrityError:

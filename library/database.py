@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Insert
+from sqlalchemy import Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -74,10 +74,10 @@ class Database:
         Raises:
             DatabaseError: The database failed; nothing was written.
         """
+        turn = self._writers if self.sqlite else nullcontext()
         with explaining(self.url):
-            async with self._writers if self.sqlite else nullcontext():
-                async with self._write() as session, session.begin():
-                    yield session
+            async with turn, self._write() as session, session.begin():
+                yield session
 
     def upsert(self, table: type[Base], key: str, values: dict[str, Any], *, changes: dict[str, Any]) -> Insert:
         """An insert that, where a row with this key exists, changes that row instead.
@@ -88,7 +88,7 @@ class Database:
             values: The new row, by column names.
             changes: What to set on a row that exists, by column names.
         """
-        target = table.__table__
+        target = cast(Table, table.__table__)
         if self.sqlite:
             return sqlite.insert(target).values(values).on_conflict_do_update(index_elements=[key], set_=changes)
         return postgresql.insert(target).values(values).on_conflict_do_update(index_elements=[key], set_=changes)

@@ -39,7 +39,9 @@ class HasDatabase(Protocol):
     """What a holder needs of the library."""
 
     @property
-    def database(self) -> Database: ...
+    def database(self) -> Database:
+        """The open database."""
+        ...
 
 
 class Lease:
@@ -96,12 +98,12 @@ class LeaseHolder:
         self.id = f"{kind}-{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock = clock
         self._steady = steady
-        self._claiming = asyncio.Lock()
         self._leases: dict[str, Lease] = {}
         self._renewed: dict[str, float] = {}
         """When each token was last written, by the steady clock, taken before the write."""
         self._unwanted: set[str] = set()
         """Tokens of released leases whose rows could not be deleted yet."""
+        self._claiming = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 

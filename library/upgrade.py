@@ -67,7 +67,7 @@ async def _is_current(url: URL) -> bool:
     try:
         async with engine.connect() as connection:
             found = await connection.run_sync(_recorded)
-            _refuse_newer(found, url)
+            refuse_newer(found, url)
             if sqlite_file(url) is not None:
                 mode = (await connection.execute(text("PRAGMA journal_mode"))).scalar()
                 return found == HEAD and mode == "wal"
@@ -82,7 +82,12 @@ def _recorded(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _refuse_newer(found: str | None, url: URL) -> None:
+def refuse_newer(found: str | None, url: URL) -> None:
+    """Raise where a database has a revision this program doesn't know.
+
+    Raises:
+        DatabaseError: It was made by a newer program.
+    """
     if found is not None and found not in REVISIONS:
         raise DatabaseError(
             f"the database {shown(url)} was made by a newer Voice Node (revision {found}, this one knows {HEAD}): "
@@ -119,7 +124,7 @@ async def _migrate(url: URL) -> None:
             if sqlite_file(url) is None:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
             found = await connection.run_sync(_recorded)
-            _refuse_newer(found, url)
+            refuse_newer(found, url)
             if found != HEAD:
                 await connection.run_sync(_run_migrations, url)
     finally:
