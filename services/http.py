@@ -1,0 +1,148 @@
+"""The common ground of every FastAPI part: errors, keys, origins, `/health`, `/metrics`, body limit, WebSockets.
+
+Use:
+
+    app = create_app("Voice Node STT", settings, health=health, lifespan=lifespan)
+
+    @app.post("/things", dependencies=[Depends(require_admin)])
+    async def things() -> ...:
+        raise ApiError(404, "not_found", "There is no such thing; GET /things lists them.")
+
+    @app.websocket("/live")
+    async def live(ws: WebSocket) -> None:
+        if not await accept(ws, settings):
+            return
+        await ws_error(ws, "full", "Every place is taken; try again later.", FULL)
+
+    raise SystemExit(serve(app, host, port, settings.operations.log_level, setting="STT_PORT"))
+
+`app.state.settings` and `app.state.metrics` (a `services.metrics.Metrics`) are there for handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services import errors
+from services.body_limit import BodyLimit
+from services.errors import ApiError, error_body
+from services.keys import Keyed, origin_pattern, require_admin
+from services.metrics import Measured, Metrics
+from services.server import bind, make_server, serve
+from services.sockets import (
+    FULL,
+    REFUSED,
+    TOO_BIG,
+    UNKNOWN,
+    WRONG_DATA,
+    accept,
+    send_bytes,
+    send_json,
+    unknown_path,
+    ws_engine_error,
+    ws_error,
+)
+from settings import Settings
+
+__all__ = [
+    "FULL",
+    "REFUSED",
+    "TOO_BIG",
+    "UNKNOWN",
+    "WRONG_DATA",
+    "ApiError",
+    "Metrics",
+    "accept",
+    "bind",
+    "create_app",
+    "error_body",
+    "make_server",
+    "require_admin",
+    "send_bytes",
+    "send_json",
+    "serve",
+    "ws_engine_error",
+    "ws_error",
+]
+
+Health = Callable[[], Awaitable[tuple[bool, Mapping[str, Any]]]]
+
+BODY_LIMIT = 64 * 1024 * 1024
+
+
+def create_app(
+    title: str,
+    settings: Settings,
+    *,
+    health: Health,
+    public_paths: Sequence[str] = (),
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    body_limit: int = BODY_LIMIT,
+) -> FastAPI:
+    """A FastAPI app that keeps the wire contract's common rules.
+
+    Args:
+        title: Name of the part, shown in logs.
+        settings: Keys and origins are read from here; kept as `app.state.settings`.
+        health: Gives whether the part can serve, and JSON fields for the answer; where it can't, put the cause and
+            the fix into `reason`.
+        public_paths: Paths that need no key; one that ends in `*` opens everything below it.
+        lifespan: Runs around the app's life, as FastAPI's own.
+        body_limit: Largest request body in bytes; more is refused with 413.
+    """
+    app = FastAPI(
+        title=title,
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    metrics = Metrics()
+    app.state.settings = settings
+    app.state.metrics = metrics
+    errors.install(app)
+    _unknown_sockets(app)
+    # The last one added is the outermost: refusals and failures carry CORS headers and are counted too.
+    app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(Keyed, settings=settings, public_paths=public_paths)
+    app.add_middleware(errors.Caught)
+    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origin_regex=origin_pattern(settings.network.cors_origins).pattern,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After"],
+    )
+
+    @app.get("/health")
+    async def healthy() -> JSONResponse:
+        ok, fields = await health()
+        return JSONResponse({"status": "ok" if ok else "unavailable", **fields}, 200 if ok else 503)
+
+    @app.get("/metrics")
+    async def measured() -> Response:
+        return metrics.page()
+
+    return app
+
+
+def _unknown_sockets(app: FastAPI) -> None:
+    """Let unknown WebSocket paths be told so, in place of a bare refusal of the handshake."""
+    otherwise = app.router.default
+
+    async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await unknown_path(scope, receive, send)
+        else:
+            await otherwise(scope, receive, send)
+
+    app.router.default = nothing_here

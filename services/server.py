@@ -1,0 +1,127 @@
+"""Runs one FastAPI part on uvicorn: a clear line when its port is taken, and a prompt, quiet stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from services.logs import setup_logging
+from settings import Settings
+
+logger = logging.getLogger("voice_node.services")
+
+GRACE = 1
+"""Seconds that answers under way are given at a stop; open WebSockets are closed at once (1012)."""
+
+LAST_RESORT = 5.0
+"""Seconds after a stop was asked for at which the process ends, whatever still holds it (a thread in native code)."""
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server; SIGTERM and SIGINT end it with exit code 0, and no signal is raised again afterwards."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second Ctrl-C stops without waiting for answers under way."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        if not self.should_exit:
+            watchdog = threading.Timer(LAST_RESORT, os._exit, (1,))
+            watchdog.daemon = True
+            watchdog.start()
+        self.should_exit = True
+
+
+def make_server(app: FastAPI) -> Server:
+    """A server for `app`; run it with `await server.serve(sockets=[bind(host, port)])`."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        # Sound doesn't shrink by it; it costs time on every message.
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        # uvicorn's own lines at info hold query strings, and those may hold keys.
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return Server(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to `host` and `port` (0: any free one), not yet listening.
+
+    Raises:
+        OSError: The port is taken or the address isn't this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = "") -> int:
+    """Serve `app` until SIGTERM or SIGINT; blocks.
+
+    Args:
+        app: Made by `services.http.create_app`.
+        host: Address to listen on.
+        port: Port; 0 takes a free one and logs it.
+        log_level: `debug` ... `error`; sets up this process's log.
+        setting: Name of the variable that sets the port, for the line that says that it is taken.
+
+    Returns:
+        The exit code: 0 after a stop, 1 when the port is taken or the app failed to start.
+    """
+    setup_logging(log_level)
+    try:
+        sock = bind(host, port)
+    except OSError as error:
+        fix = f"choose another one with {setting}" if setting else "choose another one"
+        print(
+            f"{app.title}: can't listen on {host}:{port} ({error.strerror or error}). "
+            f"Stop the program that holds the port, or {fix}.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 1
+    settings: Settings = app.state.settings
+    if host not in _LOCAL and not settings.network.api_keys:
+        logger.warning(
+            "OPEN TO ANYONE: listening beyond this machine without API_KEYS; set API_KEYS, or HOST=127.0.0.1",
+            extra={"part": app.title, "host": host},
+        )
+    address = f"[{host}]" if ":" in host else host
+    logger.info("listening", extra={"part": app.title, "url": f"http://{address}:{sock.getsockname()[1]}"})
+    server = make_server(app)
+    try:
+        server.run(sockets=[sock])
+    except SystemExit:
+        logger.error("could not start", extra={"part": app.title})
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        pass
+    logger.info("stopped", extra={"part": app.title})
+    return 0
