@@ -1,0 +1,205 @@
+"""The terminal as a transport, typed: lines from standard input, the agent's words on standard output as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from conversation.builder import Caller, Conversation, Events, Role
+from engines.select import Chosen, choose
+from library import Library
+from library.leases import LeaseHolder
+from settings import Settings
+
+ANSWER_WITHIN = 120.0
+"""Seconds a last answer is waited for after the input has ended."""
+
+
+class TextScreen:
+    """Prints a conversation's words as they grow.
+
+    Args:
+        write: Puts text on the screen, without a line end of its own.
+        show_user: Whether the user's words are shown too: spoken ones are, typed ones are on the screen already.
+    """
+
+    def __init__(self, write: Callable[[str], None], *, show_user: bool = False) -> None:
+        self._write = write
+        self._show_user = show_user
+        self._shown = ""
+
+    def transcript(self, role: Role, text: str, final: bool) -> None:
+        """Words of either side, the whole reply or turn so far."""
+        if role == "user":
+            if self._show_user and final:
+                self._write(f"you:   {text}\n")
+            return
+        if not self._shown:
+            self._write("agent: ")
+        self._write(text[len(self._shown) :])
+        self._shown = text
+        if final:
+            self._write("\n")
+            self._shown = ""
+
+    def error(self, code: str, message: str) -> None:
+        """Something failed."""
+        self._write(f"error: {message} ({code})\n")
+
+    def note(self, text: str) -> None:
+        """A line of our own."""
+        self._write(f"{text}\n")
+
+
+class Answered:
+    """Tells when the agent has answered what was typed: it thought, and listens again."""
+
+    def __init__(self) -> None:
+        self._done = asyncio.Event()
+        self._done.set()
+        self._began = False
+
+    def asked(self) -> None:
+        """Something was typed."""
+        self._done.clear()
+        self._began = False
+
+    def state(self, state: str) -> None:
+        """The agent's state changed."""
+        if state in ("thinking", "speaking"):
+            self._began = True
+        elif self._began:
+            self._done.set()
+
+    async def wait(self) -> None:
+        """Until the answer to what was asked last is there."""
+        await self._done.wait()
+
+
+@asynccontextmanager
+async def conversation_here(
+    settings: Settings, engines: Chosen, events: Events, *, personality: str | None, session_id: str | None
+) -> AsyncIterator[Conversation]:
+    """A conversation of this terminal, not started yet; its parts are opened before and closed after.
+
+    Args:
+        settings: The settings tree.
+        engines: What listens, answers and speaks; closed here.
+        events: What the terminal wants to know.
+        personality: Personality id, or None for the conversation's own or the default.
+        session_id: The conversation; None for a new one.
+    """
+    library = await Library.open(settings)
+    holder = LeaseHolder(library, "console", 1)
+    conversation: Conversation | None = None
+    try:
+        await holder.start()
+        session_id = session_id or f"console-{uuid.uuid4().hex[:8]}"
+        lease = await holder.claim(session_id, "console")
+        conversation = Conversation(
+            engines,
+            library,
+            settings,
+            Caller(session_id, personality=personality, user="console"),
+            "console",
+            lease=lease,
+            events=events,
+        )
+        yield conversation
+    finally:
+        if conversation is not None:
+            await conversation.aclose()
+        await holder.aclose()
+        await library.aclose()
+        for engine in (engines.stt, engines.chat, engines.tts):
+            await engine.aclose()
+
+
+async def talk_by_text(
+    settings: Settings,
+    *,
+    personality: str | None = None,
+    session_id: str | None = None,
+    lines: TextIO | None = None,
+    write: Callable[[str], None] | None = None,
+) -> int:
+    """Hold a typed conversation until the input ends (Ctrl-D); gives the exit code.
+
+    Args:
+        settings: The settings tree.
+        personality: Personality id, or None for the default.
+        session_id: The conversation to go on with; None for a new one.
+        lines: Where the lines come from; standard input where None.
+        write: Where the words go; standard output where None.
+    """
+    screen = TextScreen(write or write_out)
+    engines = choose(settings, "conversation")
+    for why in engines.why:
+        screen.note(why)
+    answered = Answered()
+    lost = asyncio.Event()
+    events = Events(transcript=screen.transcript, state=answered.state, error=screen.error, lost=lost.set)
+    async with conversation_here(
+        settings, engines, events, personality=personality, session_id=session_id
+    ) as conversation:
+        await engines.chat.start()
+        await conversation.start(None, None)
+        screen.note(f"You talk to {conversation.personality.name}; Ctrl-D ends.")
+        reading = asyncio.create_task(_read(conversation, answered, lines or sys.stdin))
+        losing = asyncio.create_task(lost.wait())
+        await asyncio.wait({reading, losing}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.is_set():
+            screen.note("Another one took this conversation over.")
+        losing.cancel()
+        reading.cancel()
+        await asyncio.gather(reading, losing, return_exceptions=True)
+    return 0
+
+
+async def _read(conversation: Conversation, answered: Answered, lines: TextIO) -> None:
+    async for line in read_lines(lines):
+        if line.strip():
+            answered.asked()
+            await conversation.type(line)
+            if not lines.isatty():
+                # Piped lines are a script: each waits for the answer to the one before. At a keyboard a new
+                # line interrupts.
+                await _answer(answered)
+    await _answer(answered)
+
+
+async def _answer(answered: Answered) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(answered.wait(), ANSWER_WITHIN)
+
+
+async def read_lines(lines: TextIO) -> AsyncIterator[str]:
+    """The lines of a file or terminal as they come.
+
+    A thread of its own reads, since neither a terminal nor a file can be waited for on every system; it
+    doesn't keep the program from ending.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        with contextlib.suppress(RuntimeError, ValueError):  # the loop or the file is closed already
+            for line in lines:
+                loop.call_soon_threadsafe(queue.put_nowait, line)
+            loop.call_soon_threadsafe(queue.put_nowait, None)
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    while (line := await queue.get()) is not None:
+        yield line
+
+
+def write_out(text: str) -> None:
+    """Put text on standard output at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,187 @@
+"""The agent worker: registers with livekit-server, accepts rooms by places, runs each room's job, and drains at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from livekit.agents import AgentServer, JobExecutorType
+from livekit.agents.utils.hw import get_cpu_monitor
+
+from agent.job import entry, prepare
+from agent.places import Places, default_limit
+from engines.select import Chosen, choose
+from library import Library
+from library.leases import LeaseHolder
+from settings import Settings
+from settings.livekit_keys import livekit_keys
+
+logger = logging.getLogger("voice_node.agent")
+
+EXECUTOR = JobExecutorType.PROCESS
+"""Where a room's job runs; chosen here and nowhere else. Measured on 2 cores, from joining a room to the agent's track:
+a process of its own 0.48-0.51 s, a thread 0.43-0.46 s. The twentieth of a second buys that a job's crash, leak or
+busy loop is its own, and that jobs use more than one core."""
+
+CLOUD_VARIABLES = (
+    "LIVEKIT_AGENT_NAME",
+    "LIVEKIT_AGENT_NAME_OVERRIDE",
+    "LIVEKIT_WORKER_TOKEN",
+    "LIVEKIT_AGENT_DEPLOYMENT",
+)
+"""Variables by which LiveKit Cloud steers workers it hosts: a named worker gets no room of ours by itself."""
+
+TELL_EVERY = 0.25
+"""Seconds between looks at how many places are free, which the lease holder's next renewal tells the others."""
+
+
+class WorkerError(Exception):
+    """The worker can't run as it is set up; the message names the fix."""
+
+
+class Worker:
+    """One worker process. `run` returns when it was stopped.
+
+    Args:
+        settings: The settings tree; jobs read the same from their environment.
+        drain: Seconds that conversations under way may go on after SIGTERM.
+    """
+
+    def __init__(self, settings: Settings, *, drain: float) -> None:
+        self._settings = settings
+        self._drain = drain
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve rooms until SIGTERM (after draining), SIGINT or a second signal (at once).
+
+        Raises:
+            WorkerError: The health port is taken.
+            KeysError: The LiveKit keys cannot be used.
+            EngineNotConfigured: An engine that was asked for isn't configured.
+            LibraryError: The database cannot be used.
+        """
+        chosen = choose(self._settings, "conversation")
+        for line in chosen.why:
+            logger.info(line)
+        for variable in CLOUD_VARIABLES:
+            os.environ.pop(variable, None)
+        server = self._server()
+        places = self._places(server, chosen)
+        library = await Library.open(self._settings)
+        holder = LeaseHolder(library, "agent", places.limit)
+        try:
+            await holder.start()
+            with self._signals():
+                await asyncio.gather(self._serve(server), self._tell(holder, places))
+        finally:
+            await holder.aclose()
+            await library.aclose()
+
+    # --- assembly ----------------------------------------------------------------------------------------
+
+    def _server(self) -> AgentServer:
+        settings = self._settings
+        key, secret = livekit_keys(settings)
+        return AgentServer(
+            job_executor_type=EXECUTOR,
+            # Places decide which rooms are accepted, exactly; the threshold's estimate would refuse the second of two
+            # rooms that ask an idle worker in the same moment.
+            load_threshold=float("inf"),
+            num_idle_processes=1 if get_cpu_monitor().cpu_count() < 4 else 2,
+            preload_modules=["agent.job"],
+            setup_fnc=prepare,
+            initialize_process_timeout=30.0,
+            # livekit-server may be started later or restarted at any time: wait for it as long as it takes.
+            max_retry=2**31,
+            ws_url=settings.livekit_url,
+            api_key=key,
+            api_secret=secret,
+            host=settings.network.host,
+            port=settings.network.agent_port,
+            http_proxy=proxy_for(settings.livekit_url),
+        )
+
+    def _places(self, server: AgentServer, chosen: Chosen) -> Places:
+        limit = self._settings.conversations.max_conversations
+        if not limit:
+            engines = (chosen.stt, chosen.chat, chosen.tts)
+            limit = default_limit(get_cpu_monitor().cpu_count(), [engine.capacity.limit for engine in engines])
+        places = Places(limit, lambda: [running.job.id for running in server.active_jobs])
+        server.load_fnc = places.load
+        server.rtc_session(entry, on_request=places.answer)
+        return places
+
+    # --- running -----------------------------------------------------------------------------------------
+
+    async def _serve(self, server: AgentServer) -> None:
+        running = asyncio.create_task(server.run(), name="agent server")
+        try:
+            await self._until(running, self._stop)
+            if not running.done() and self._drain and not self._now.is_set():
+                draining = asyncio.create_task(server.drain(timeout=max(1, round(self._drain))), name="drain")
+                await self._until(draining, self._now)
+                draining.cancel()
+                await asyncio.gather(draining, return_exceptions=True)
+            await server.aclose()
+            await running
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise WorkerError(
+                f"port {self._settings.network.agent_port} is in use: stop what listens there, or set AGENT_PORT"
+            ) from None
+        finally:
+            self._stop.set()
+
+    async def _until(self, work: asyncio.Task[None], event: asyncio.Event) -> None:
+        """Wait until the work is done or the event is set, whichever comes first."""
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def _tell(self, holder: LeaseHolder, places: Places) -> None:
+        """Announce the free places; each job announces its own, held by itself."""
+        while not self._stop.is_set():
+            holder.limit = places.free
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), TELL_EVERY)
+        holder.limit = 0
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def stop(at_once: bool) -> None:
+            if at_once or self._stop.is_set():
+                self._now.set()
+            self._stop.set()
+
+        loop.add_signal_handler(signal.SIGTERM, stop, False)
+        loop.add_signal_handler(signal.SIGINT, stop, True)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+def proxy_for(url: str) -> str | None:
+    """The HTTP proxy that the environment names for an address; none for this machine itself.
+
+    LiveKit's worker would send even a loopback address through HTTPS_PROXY.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1" or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get("https" if parts.scheme == "wss" else "http")
