@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
 from engines.select import Chosen
-from library.leases import Lease
 from livekit import rtc
 from livekit.agents import AgentSession, llm
-from livekit.agents.utils import http_context
 from livekit.agents.voice import io, room_io
 from livekit.agents.voice.events import (
     AgentStateChangedEvent,
@@ -36,6 +33,7 @@ from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
 from engines.types import Voice
 from library import Library
+from library.leases import Lease
 from library.personalities import Personality
 from plugins.llm import EngineLLM
 from plugins.tts import EngineTTS
@@ -113,7 +111,6 @@ class Conversation:
     events: Events = field(default_factory=Events)
 
     def __post_init__(self) -> None:
-        self._closing = AsyncExitStack()
         self._personality: Personality | None = None
         self._session: AgentSession[None] | None = None
         self._agent: VoiceAgent | None = None
@@ -153,7 +150,6 @@ class Conversation:
             room: Where transcripts, state and typed messages go as well.
             room_options: How; audio is always ours.
         """
-        await self._closing.enter_async_context(http_context.open())
         stored = await self._history.read(self.settings.conversations.history_messages)
         personality, voice = await self._remembered()
         self._personality = personality
@@ -237,7 +233,6 @@ class Conversation:
             await session.aclose()
             await self._ear.aclose()
         await self._history.aclose()
-        await self._closing.aclose()
 
     # --- assembly ----------------------------------------------------------------------------------------
 
