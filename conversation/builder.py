@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engines.select import Chosen
 from livekit import rtc
 from livekit.agents import AgentSession, llm
 from livekit.agents.voice import io, room_io
@@ -31,6 +30,7 @@ from conversation.paced_output import PacedOutput
 from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
+from engines.select import Chosen
 from engines.types import Voice
 from library import Library
 from library.leases import Lease

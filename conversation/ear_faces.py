@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 from livekit import rtc
 from livekit.agents import (
     APIConnectionError,
@@ -32,7 +31,7 @@ from conversation.ear import (
     TurnEnded,
 )
 from engines.types import HEARD_RATE, EngineError
-from plugins.audio import heard_audio
+from plugins.audio import heard_audio, samples
 from plugins.stt import speech_event
 
 
@@ -87,7 +86,7 @@ class _EarStream(stt.RecognizeStream):
         try:
             async for frame in self._input_ch:
                 if isinstance(frame, rtc.AudioFrame):
-                    self._ear.push(np.frombuffer(frame.data, np.int16).astype(np.float32) / 32768)
+                    self._ear.push(samples(frame))
         finally:
             leave()
             self._ear.reset()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from livekit.agents import llm
 
+from engines.types import Role
 from library import Library
 from library.conversations import StoredMessage
 from library.errors import LeaseLost
@@ -25,7 +26,7 @@ logger = logging.getLogger("voice_node.history")
 class Said:
     """One message on its way into the database; `at` is unix seconds."""
 
-    role: str
+    role: Role
     content: str
     at: float
     interrupted: bool
@@ -96,11 +97,10 @@ def as_chat_context(messages: list[StoredMessage]) -> llm.ChatContext:
     """Stored messages as the framework's context."""
     context = llm.ChatContext.empty()
     for message in messages:
-        if message.role in ("user", "assistant", "system"):
-            context.add_message(
-                role=message.role,  # type: ignore[arg-type]
-                content=message.content,
-                created_at=message.at,
-                interrupted=message.interrupted,
-            )
+        context.add_message(
+            role=message.role,
+            content=message.content,
+            created_at=message.at,
+            interrupted=message.interrupted,
+        )
     return context

@@ -17,8 +17,11 @@ def frame(audio: Audio, rate: int) -> rtc.AudioFrame:
 
 def samples(piece: rtc.AudioFrame) -> Audio:
     """A frame's samples as mono float32 in [-1, 1], channels averaged."""
-    audio = np.frombuffer(piece.data, np.int16).astype(np.float32) / 32768
-    return audio if piece.num_channels == 1 else audio.reshape(-1, piece.num_channels).mean(axis=1, dtype=np.float32)
+    audio: Audio = np.frombuffer(piece.data, np.int16).astype(np.float32)
+    if piece.num_channels > 1:
+        audio = audio.reshape(-1, piece.num_channels).mean(axis=1, dtype=np.float32)
+    audio *= np.float32(1 / 32768)
+    return audio
 
 
 def heard_audio(buffer: AudioBuffer) -> Audio:

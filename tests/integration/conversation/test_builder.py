@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conversation.paced_output import PacedOutput
-from engines.select import Chosen
 from livekit import rtc
 from livekit.agents.voice import io
-from tests.speech import spoken
 
 from conversation.builder import Caller, Conversation, Events
 from conversation.latency import Record
+from conversation.paced_output import PacedOutput
+from engines.select import Chosen
 from engines.types import HEARD_RATE, SPOKEN_RATE, Audio, EngineUnavailable, Message
 from library import Library
 from plugins.audio import frame
 from settings import Settings
 from tests.scripted_engines import ScriptedChat, ScriptedTranscriber, ScriptedVoice
+from tests.speech import spoken
 
 LONG = "this answer is long enough to be interrupted while it is being spoken because it has a great many words in it"
 
