@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import platform
@@ -27,7 +26,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +164,15 @@ async def through_room(page: str, turns: int, done: Callable[[Turn], None]) -> N
                 done(turn)
 
 
+async def ask(wanted: Sequence[str], page: str, websocket: str, turns: int, done: Callable[[Turn], None]) -> None:
+    """Ask over each transport in turn."""
+    for transport in wanted:
+        if transport == "ws":
+            await over_websocket(websocket, turns, done)
+        else:
+            await through_room(page, turns, done)
+
+
 def report(transport: str, turns: Sequence[Turn]) -> dict[str, dict[str, float]]:
     """Print a table for a transport; returns its figures."""
     figures: dict[str, dict[str, float]] = {}
@@ -227,24 +235,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = machine()
     print(f"{here['cpu']}, {here['cores']} cores, Python {here['python']}")
     turns: list[Turn] = []
-    counter = itertools.count(1)
 
     def done(turn: Turn) -> None:
         turns.append(turn)
         audible = "no answer" if turn.first_audible is None else f"{turn.first_audible:.3f} s"
-        print(
-            f"  {turn.transport} {next(counter)}/{asked.turns}  {audible:>9}  {turn.voice}: {turn.question}", flush=True
-        )
+        number = sum(other.transport == turn.transport for other in turns)
+        print(f"  {turn.transport} {number}/{asked.turns}  {audible:>9}  {turn.voice}: {turn.question}", flush=True)
 
     measured: dict[str, Any] = {"machine": here, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     with serving(asked.url, asked.ws_url) as (page, websocket):
-        ways: dict[str, Callable[[], Awaitable[None]]] = {
-            "ws": lambda: over_websocket(websocket, asked.turns, done),
-            "room": lambda: through_room(page, asked.turns, done),
-        }
-        for transport in ways if asked.transport == "both" else (asked.transport,):
-            counter = itertools.count(1)
-            asyncio.run(_awaited(ways[transport]))
+        wanted = ("ws", "room") if asked.transport == "both" else (asked.transport,)
+        asyncio.run(ask(wanted, page, websocket, asked.turns, done))
     for transport in dict.fromkeys(turn.transport for turn in turns):
         measured[transport] = report(transport, [turn for turn in turns if turn.transport == transport])
     measured["turns"] = [asdict(turn) for turn in turns]
@@ -253,10 +254,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.json.write_text(json.dumps(measured, indent=2), encoding="utf-8")
         print(f"\nwritten to {asked.json}")
     return int(any(turn.first_audible is None for turn in turns))
-
-
-async def _awaited(way: Callable[[], Awaitable[None]]) -> None:
-    await way()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[S
         yield running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole conversations, and the start of the stack before the first, take longer than a unit test may."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(420))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of the stacks' logs with a failed test."""

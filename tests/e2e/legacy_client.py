@@ -113,6 +113,11 @@ class LegacyClient:
         await self._arrivals.until(lambda: len(found()) > number, f"message {kind} {fields} {number}")
         return found()[number]
 
+    async def closed(self) -> int | None:
+        """The close code, once the server has closed the socket."""
+        await asyncio.wait_for(self._socket.wait_closed(), PATIENCE)
+        return self._socket.close_code
+
     @property
     def ended(self) -> int:
         """Replies that have ended."""

@@ -109,6 +109,10 @@ class RoomClient:
         await self._microphone.put((speech, said))
         return await asyncio.wait_for(said, PATIENCE + len(speech) / SENT_RATE)
 
+    async def type(self, text: str) -> None:
+        """Send a typed message."""
+        await self.room.local_participant.send_text(text, topic="lk.chat")
+
     async def heard(self, role: str, number: int = 0, patience: float = PATIENCE) -> str:
         """The final text with this number (from 0) of `user` or `agent`."""
         await self._arrivals.until(lambda: len(self.said(role)) > number, f"text {number} of the {role}", patience)
@@ -181,7 +185,7 @@ class RoomClient:
         stream = rtc.AudioStream(track, sample_rate=HEARD_RATE, num_channels=1, frame_size_ms=10)
         try:
             async for event in stream:
-                samples = np.frombuffer(event.frame.data, dtype=np.int16).astype(np.float32) / 32768
+                samples = np.frombuffer(event.frame.data, dtype=np.int16).astype(np.float32) / np.float32(32768)
                 self.pieces.append(Piece(time.monotonic(), samples))
                 self._arrivals.notify()
         finally:
