@@ -5,6 +5,7 @@ What goes wrong inside is logged with its traceback and told to the caller as `i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping
@@ -152,6 +153,10 @@ class Caught:
 
         try:
             await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # Only a stop of the whole service cancels an answer under way.
+            if not started:
+                await error_response(ApiError(503, "unavailable", "The service is stopping."))(scope, receive, send)
         except Exception as error:
             answer = as_api_error(error)
             if answer.code == "internal":
