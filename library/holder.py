@@ -11,14 +11,13 @@ import asyncio
 import logging
 import os
 import socket
-import time
 import uuid
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from library.clock import REAL, Clock
 from library.database import Database
 from library.errors import DatabaseError, LibraryError
 from library.models import HolderTable, LeaseTable
@@ -79,8 +78,7 @@ class LeaseHolder:
         kind: What the process is.
         limit: How many conversations it would hold at once, None where it has no limit. May be changed later
             through the attribute `limit`; the next renewal tells the others.
-        clock: Unix seconds.
-        steady: Seconds of a clock that nobody sets, to judge this process's own delays.
+        clock: The time; tests set their own.
     """
 
     def __init__(
@@ -89,18 +87,16 @@ class LeaseHolder:
         kind: Kind,
         limit: int | None,
         *,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        clock: Clock = REAL,
     ) -> None:
         self._database = source if isinstance(source, Database) else source.database
         self.kind = kind
         self.limit = limit
         self.id = f"{kind}-{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock = clock
-        self._steady = steady
         self._leases: dict[str, Lease] = {}
         self._renewed: dict[str, float] = {}
-        """When each token was last written, by the steady clock, taken before the write."""
+        """When each token was last written, by the steady clock as it was before the write."""
         self._unwanted: set[str] = set()
         """Tokens of released leases whose rows could not be deleted yet."""
         self._claiming = asyncio.Lock()
@@ -143,7 +139,7 @@ class LeaseHolder:
         check_session_id(session_id)
         lease = Lease(self, session_id, storable(place), metadata or {})
         async with self._claiming:  # so that of two claims here the later one also ends up as the one we hold
-            begun, now = self._steady(), self._clock()
+            begun, now = self._clock.steady(), self._clock.now()
             columns = {
                 "token": lease.token,
                 "holder": self.id,
@@ -178,7 +174,7 @@ class LeaseHolder:
         """
         mine = {lease.token: lease for lease in self._leases.values()}
         unwanted = set(self._unwanted)
-        begun, now = self._steady(), self._clock()
+        begun, now = self._clock.steady(), self._clock.now()
         renewed: set[str] = set()
         async with self._database.transaction() as session:
             if unwanted:
@@ -216,7 +212,7 @@ class LeaseHolder:
         try:
             async with self._database.transaction() as session:
                 await session.execute(delete(LeaseTable).where(LeaseTable.token == lease.token))
-                await self._tell(session, self._clock(), self.held)
+                await self._tell(session, self._clock.now(), self.held)
         except DatabaseError as error:
             log.warning("lease not released yet", extra={"session": lease.session_id, "reason": str(error)})
         else:
@@ -246,9 +242,9 @@ class LeaseHolder:
 
     async def _keep_renewing(self) -> None:
         while True:
-            begun = self._steady()
+            begun = self._clock.steady()
             await self._renew_watched()
-            await asyncio.sleep(max(0.05, RENEWAL - (self._steady() - begun)))
+            await self._clock.sleep(max(0.05, RENEWAL - (self._clock.steady() - begun)))
 
     async def _renew_watched(self) -> None:
         """Renew once, whatever happens; what could not be renewed in time is lost.
@@ -259,7 +255,7 @@ class LeaseHolder:
         renewal = asyncio.create_task(self.renew())
         try:
             waited = 0.0
-            while not (await asyncio.wait({renewal}, timeout=RENEWAL))[0]:
+            while not await self._done(renewal, RENEWAL):
                 waited += RENEWAL
                 if waited >= EXPIRY:
                     self._fail("the database doesn't answer")
@@ -275,11 +271,19 @@ class LeaseHolder:
                 log.info("leases are renewed again", extra={"holder": self.id})
             self._failing = False
 
+    async def _done(self, task: asyncio.Task[None], within: float) -> bool:
+        timeout = asyncio.ensure_future(self._clock.sleep(within))
+        try:
+            await asyncio.wait({task, timeout}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timeout.cancel()
+        return task.done()
+
     def _fail(self, reason: str) -> None:
         if not self._failing:
             log.warning("leases can't be renewed", extra={"holder": self.id, "reason": reason})
         self._failing = True
         for lease in list(self._leases.values()):
-            if self._steady() - self._renewed[lease.token] > EXPIRY:
+            if self._clock.steady() - self._renewed[lease.token] > EXPIRY:
                 log.warning("lease lost, not renewed in time", extra={"session": lease.session_id})
                 lease.lose()

@@ -7,14 +7,13 @@ that a frozen one that wakes up finds itself replaced.
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select, update
 
+from library.clock import REAL, Clock
 from library.database import Database
 from library.holder import EXPIRY, RENEWAL, Kind, Lease, LeaseHolder
 from library.models import HolderTable, LeaseTable
@@ -61,10 +60,10 @@ class Leases:
 
     Args:
         database: Where they are.
-        clock: Unix seconds.
+        clock: The time; tests set their own.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Clock = REAL) -> None:
         self._database = database
         self._clock = clock
 
@@ -76,7 +75,7 @@ class Leases:
 
     async def live(self, now: float | None = None) -> list[LeaseRow]:
         """The leases that hold at `now` (unix seconds, this moment where None), oldest claim first."""
-        now = self._clock() if now is None else now
+        now = self._clock.now() if now is None else now
         async with self._database.session() as session:
             rows = await session.scalars(
                 select(LeaseTable).where(LeaseTable.expires_at > now).order_by(LeaseTable.claimed_at)
@@ -90,7 +89,7 @@ class Leases:
             older_than: Only those that expired at least so many seconds ago; 0 gives each from `EXPIRY`
                 seconds after its last renewal on. They are kept for `KEPT` seconds.
         """
-        now = self._clock()
+        now = self._clock.now()
         async with self._database.session() as session:
             rows = [
                 _lease(row)
@@ -117,7 +116,7 @@ class Leases:
             The lease under its new token; None where the holder renewed it after all, another one
             claimed it, or another caller was first.
         """
-        now = self._clock()
+        now = self._clock.now()
         taken = (
             update(LeaseTable)
             .where(
@@ -142,7 +141,7 @@ class Leases:
 
     async def holders(self) -> list[HolderRow]:
         """The processes that renewed within `EXPIRY` seconds, with what they hold and their limits."""
-        now = self._clock()
+        now = self._clock.now()
         async with self._database.session() as session:
             rows = [
                 HolderRow(row.id, row.kind, row.held, row.limit, row.at)
