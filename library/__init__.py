@@ -11,7 +11,7 @@ from library.database import Database
 from library.errors import DatabaseError, LeaseLost, LibraryError, SessionIdError
 from library.leases import HolderRow, Lease, LeaseHolder, LeaseRow, Leases
 from library.personalities import Personalities, Personality
-from library.sessions import check_session_id
+from library.text import check_session_id
 from library.voices import Voices
 from settings import Settings
 

@@ -14,7 +14,7 @@ from library.database import Database
 from library.errors import LeaseLost
 from library.holder import Lease
 from library.models import ConversationRow, LeaseTable, MessageRow
-from library.sessions import check_session_id, storable
+from library.text import check_session_id, storable
 
 _ROLES = get_args(Role)
 

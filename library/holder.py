@@ -21,7 +21,7 @@ from library.clock import REAL, Clock
 from library.database import Database
 from library.errors import DatabaseError, LibraryError
 from library.models import HolderTable, LeaseTable
-from library.sessions import check_session_id, storable
+from library.text import check_session_id, storable, storable_json
 
 log = logging.getLogger("voice_node.library")
 
@@ -30,6 +30,9 @@ EXPIRY = 1.5
 
 RENEWAL = 0.5
 """Seconds between renewals."""
+
+GOODBYE = 5.0
+"""Seconds that giving everything back may take at the end."""
 
 Kind = Literal["agent", "compat", "console"]
 
@@ -53,6 +56,8 @@ class Lease:
         self.token = uuid.uuid4().hex
         self.lost = asyncio.Event()
         """Set once the lease belongs to another holder, or could not be renewed for longer than `EXPIRY`."""
+        self.renewed = 0.0
+        """When it was last written, by the steady clock as it was before the write."""
         self._holder = holder
 
     @property
@@ -95,11 +100,9 @@ class LeaseHolder:
         self.id = f"{kind}-{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock = clock
         self._leases: dict[str, Lease] = {}
-        self._renewed: dict[str, float] = {}
-        """When each token was last written, by the steady clock as it was before the write."""
         self._unwanted: set[str] = set()
         """Tokens of released leases whose rows could not be deleted yet."""
-        self._claiming = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -132,13 +135,14 @@ class LeaseHolder:
         Raises:
             LibraryError: The holder was not started, or is closed.
             SessionIdError: The session id can't name a conversation.
+            ValueError: The metadata holds something that isn't JSON.
             DatabaseError: The database failed.
         """
         if self._task is None:
             raise LibraryError("the lease holder isn't running: await start() before claiming")
         check_session_id(session_id)
-        lease = Lease(self, session_id, storable(place), metadata or {})
-        async with self._claiming:  # so that of two claims here the later one also ends up as the one we hold
+        lease = Lease(self, session_id, storable(place), storable_json(metadata or {}))
+        async with self._writing:
             begun, now = self._clock.steady(), self._clock.now()
             columns = {
                 "token": lease.token,
@@ -159,7 +163,7 @@ class LeaseHolder:
                 raise
             former = self._leases.get(session_id)
             self._leases[session_id] = lease
-            self._renewed[lease.token] = begun
+            lease.renewed = begun
             if former is not None:
                 former.lost.set()
         return lease
@@ -172,26 +176,25 @@ class LeaseHolder:
         Raises:
             DatabaseError: The database failed; nothing was renewed.
         """
-        mine = {lease.token: lease for lease in self._leases.values()}
-        unwanted = set(self._unwanted)
-        begun, now = self._clock.steady(), self._clock.now()
-        renewed: set[str] = set()
-        async with self._database.transaction() as session:
-            if unwanted:
-                await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(unwanted)))
-            if mine:
-                renew = update(LeaseTable).where(LeaseTable.token.in_(mine)).values(expires_at=now + EXPIRY)
-                renewed = set(await session.scalars(renew.returning(LeaseTable.token)))
-            await self._tell(session, now, self.held)
-        self._unwanted -= unwanted
-        for token, lease in mine.items():
-            if not self.holds(lease):
-                continue  # released or claimed anew while we wrote
-            if token in renewed:
-                self._renewed[token] = begun
-            else:
-                log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
-                lease.lose()
+        async with self._writing:
+            mine = {lease.token: lease for lease in self._leases.values()}
+            unwanted = set(self._unwanted)
+            begun, now = self._clock.steady(), self._clock.now()
+            renewed: set[str] = set()
+            async with self._database.transaction() as session:
+                if unwanted:
+                    await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(unwanted)))
+                if mine:
+                    renew = update(LeaseTable).where(LeaseTable.token.in_(mine)).values(expires_at=now + EXPIRY)
+                    renewed = set(await session.scalars(renew.returning(LeaseTable.token)))
+                await self._tell(session, now, self.held)
+            self._unwanted -= unwanted
+            for token, lease in mine.items():
+                if token in renewed:
+                    lease.renewed = begun
+                elif self.holds(lease):  # not released meanwhile
+                    log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
+                    lease.lose()
 
     def holds(self, lease: Lease) -> bool:
         """Whether this is the lease under which this process holds the conversation."""
@@ -201,7 +204,6 @@ class LeaseHolder:
         """Stop renewing a lease; its row is left alone."""
         if self.holds(lease):
             del self._leases[lease.session_id]
-        self._renewed.pop(lease.token, None)
 
     async def release(self, lease: Lease) -> None:
         """Give a conversation back; idempotent. If the database fails, the next renewal does it."""
@@ -210,7 +212,7 @@ class LeaseHolder:
         self.forget(lease)
         self._unwanted.add(lease.token)
         try:
-            async with self._database.transaction() as session:
+            async with self._writing, self._database.transaction() as session:
                 await session.execute(delete(LeaseTable).where(LeaseTable.token == lease.token))
                 await self._tell(session, self._clock.now(), self.held)
         except DatabaseError as error:
@@ -225,26 +227,29 @@ class LeaseHolder:
         task, self._task = self._task, None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        tokens = self._unwanted | {lease.token for lease in self._leases.values()}
-        self._leases.clear()
-        self._renewed.clear()
         try:
-            async with self._database.transaction() as session:
+            # bounded: what can't be deleted now expires by itself
+            async with asyncio.timeout(GOODBYE), self._writing, self._database.transaction() as session:
+                tokens = self._unwanted | {lease.token for lease in self._leases.values()}
+                self._leases.clear()
                 if tokens:
                     await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(tokens)))
                 await session.execute(delete(HolderTable).where(HolderTable.id == self.id))
-        except DatabaseError as error:
-            log.warning("leases left to expire", extra={"holder": self.id, "reason": str(error)})
+        except (DatabaseError, TimeoutError) as error:
+            self._leases.clear()
+            log.warning("leases left to expire", extra={"holder": self.id, "reason": str(error) or "no answer"})
 
     async def _tell(self, session: AsyncSession, now: float, held: int) -> None:
         state = {"kind": self.kind, "held": held, "limit": self.limit, "at": now}
         await session.execute(self._database.upsert(HolderTable, "id", {"id": self.id} | state, changes=state))
 
     async def _keep_renewing(self) -> None:
+        took = 0.0
         while True:
+            await self._clock.sleep(max(0.05, RENEWAL - took))
             begun = self._clock.steady()
             await self._renew_watched()
-            await self._clock.sleep(max(0.05, RENEWAL - (self._clock.steady() - begun)))
+            took = self._clock.steady() - begun
 
     async def _renew_watched(self) -> None:
         """Renew once, whatever happens; what could not be renewed in time is lost.
@@ -284,6 +289,6 @@ class LeaseHolder:
             log.warning("leases can't be renewed", extra={"holder": self.id, "reason": reason})
         self._failing = True
         for lease in list(self._leases.values()):
-            if self._clock.steady() - self._renewed[lease.token] > EXPIRY:
+            if self._clock.steady() - lease.renewed > EXPIRY:
                 log.warning("lease lost, not renewed in time", extra={"session": lease.session_id})
                 lease.lose()

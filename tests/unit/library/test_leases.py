@@ -232,6 +232,29 @@ async def test_rows_of_dead_processes_are_kept_a_while_and_then_cleaned_up(
     assert await early.holders() == [], "the holder's row is gone, not just hidden"
 
 
+async def test_metadata_that_a_database_cant_hold_is_cleaned_or_refused(hold, leases: Leases) -> None:
+    holder = await hold()
+    await holder.claim("s", "room\x00", {"a\x00": ["\ud800", 1.5, None, True]})
+    row = await leases.get("s")
+    assert row is not None
+    assert (row.place, row.metadata) == ("room", {"a": ["?", 1.5, None, True]})
+    for bad in (object(), float("nan"), b"x", {1}):
+        with pytest.raises(ValueError, match="JSON values only"):
+            await holder.claim("s", "room", {"a": bad})
+
+
+async def test_closing_while_a_claim_is_under_way_leaves_nothing(hold, leases: Leases) -> None:
+    for wait in range(5):
+        holder = await hold()
+        claims = [asyncio.create_task(holder.claim(f"s{number}", "room")) for number in range(4)]
+        await asyncio.sleep(wait * 0.002)
+        await holder.aclose()
+        await asyncio.gather(*claims, return_exceptions=True)
+        assert await leases.live() == []
+        assert await leases.holders() == []
+        assert holder.held == 0
+
+
 async def test_bad_names_are_refused(hold) -> None:
     holder = await hold()
     with pytest.raises(SessionIdError):
