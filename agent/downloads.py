@@ -40,8 +40,8 @@ class Downloads:
         for name in names:
             if name in KNOWN:
                 raise DownloadError(
-                    f"this version of Voice Node has no engine that runs {name} ({KNOWN[name]}), so there is nothing to "
-                    "download for it; its download comes with the engine"
+                    f"this version of Voice Node has no engine that runs {name} ({KNOWN[name]}), so there is nothing "
+                    "to download for it; its download comes with the engine"
                 )
             if name not in EMBEDDED:
                 raise DownloadError(f"unknown engine '{name}': give one of {', '.join((*KNOWN, *EMBEDDED))}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Coroutine
 from typing import Any
 
@@ -19,11 +20,13 @@ from livekit.agents.voice import CloseEvent, CloseReason, io
 from livekit.protocol import models
 
 from agent.equipment import Equipment
+from agent.health import HEARD, TURN_LOGGER
 from agent.room_audio import RoomInput, RoomOutput, humans, is_human, subscribed
 from agent.room_requests import RoomRequests
 from agent.room_text import RoomText
 from agent.visit import PERSONALITY_ATTRIBUTE, visit
 from conversation.builder import Caller, Conversation, Events, Role
+from conversation.latency import Record
 from engines.types import EngineError
 from library.errors import LibraryError, SessionIdError
 from library.leases import Lease
@@ -49,7 +52,9 @@ LEFT, NOBODY, LOST, FAILED, ANOTHER = (
 
 
 def prepare(process: JobProcess) -> None:
-    """Get an idle job process ready, before it has an event loop: everything a job imports is imported by now."""
+    """Get an idle job process ready, before it has an event loop; agent.preload has imported everything by now."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the worker ends its jobs, also when a whole process group is told to
     process.userdata["settings"] = Settings()
 
 
@@ -152,7 +157,7 @@ class RoomJob:
             events=Events(
                 transcript=self._on_transcript,
                 state=self._text.state,
-                turn=self._text.record,
+                turn=self._on_turn,
                 error=self._text.error,
                 lost=lambda: self._end(LOST),
             ),
@@ -208,6 +213,12 @@ class RoomJob:
             self._text.agent(text, final)
         else:
             self._text.user(text, final, self._input.speaker or self._conversation.caller.user or "")
+
+    def _on_turn(self, record: Record) -> None:
+        assert self._text is not None
+        self._text.record(record)
+        if record["heard"] is not None:
+            logging.getLogger(TURN_LOGGER).info(HEARD, extra={"record": record})
 
     def _on_playback_finished(self, event: io.PlaybackFinishedEvent) -> None:
         if event.interrupted and event.synchronized_transcript is not None and self._text is not None:

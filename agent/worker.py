@@ -1,13 +1,12 @@
-"""The agent worker: registers with livekit-server, accepts rooms by places, runs each room's job, and drains at its end."""
+"""The agent worker: registers with livekit-server, accepts rooms by places, runs their jobs, drains at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import signal
+import socket
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -15,11 +14,13 @@ from urllib.parse import urlsplit
 from livekit.agents import AgentServer, JobExecutorType
 from livekit.agents.utils.hw import get_cpu_monitor
 
+from agent.health import health_page
 from agent.job import entry, prepare
 from agent.places import Places, default_limit
 from engines.select import Chosen, choose
 from library import Library
 from library.leases import LeaseHolder
+from services.http import bind
 from settings import Settings
 from settings.livekit_keys import livekit_keys
 
@@ -29,14 +30,6 @@ EXECUTOR = JobExecutorType.PROCESS
 """Where a room's job runs; chosen here and nowhere else. Measured on 2 cores, from joining a room to the agent's track:
 a process of its own 0.48-0.51 s, a thread 0.43-0.46 s. The twentieth of a second buys that a job's crash, leak or
 busy loop is its own, and that jobs use more than one core."""
-
-CLOUD_VARIABLES = (
-    "LIVEKIT_AGENT_NAME",
-    "LIVEKIT_AGENT_NAME_OVERRIDE",
-    "LIVEKIT_WORKER_TOKEN",
-    "LIVEKIT_AGENT_DEPLOYMENT",
-)
-"""Variables by which LiveKit Cloud steers workers it hosts: a named worker gets no room of ours by itself."""
 
 TELL_EVERY = 0.25
 """Seconds between looks at how many places are free, which the lease holder's next renewal tells the others."""
@@ -59,12 +52,13 @@ class Worker:
         self._drain = drain
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
+        self._registered = asyncio.Event()
 
     async def run(self) -> None:
         """Serve rooms until SIGTERM (after draining), SIGINT or a second signal (at once).
 
         Raises:
-            WorkerError: The health port is taken.
+            WorkerError: The health page's port is taken.
             KeysError: The LiveKit keys cannot be used.
             EngineNotConfigured: An engine that was asked for isn't configured.
             LibraryError: The database cannot be used.
@@ -72,17 +66,20 @@ class Worker:
         chosen = choose(self._settings, "conversation")
         for line in chosen.why:
             logger.info(line)
-        for variable in CLOUD_VARIABLES:
-            os.environ.pop(variable, None)
+        sock = self._bind()
         server = self._server()
         places = self._places(server, chosen)
         library = await Library.open(self._settings)
         holder = LeaseHolder(library, "agent", places.limit)
         try:
             await holder.start()
-            with self._signals():
-                await asyncio.gather(self._serve(server), self._tell(holder, places))
+            async with health_page(self._settings, sock, places, lambda: self._connected(server)):
+                telling = asyncio.create_task(self._tell(holder, places), name="tell places")
+                with self._signals():
+                    await self._serve(server)
+                await telling
         finally:
+            self._stop.set()
             await holder.aclose()
             await library.aclose()
 
@@ -97,7 +94,6 @@ class Worker:
             # rooms that ask an idle worker in the same moment.
             load_threshold=float("inf"),
             num_idle_processes=1 if get_cpu_monitor().cpu_count() < 4 else 2,
-            preload_modules=["agent.job"],
             setup_fnc=prepare,
             initialize_process_timeout=30.0,
             # livekit-server may be started later or restarted at any time: wait for it as long as it takes.
@@ -105,17 +101,35 @@ class Worker:
             ws_url=settings.livekit_url,
             api_key=key,
             api_secret=secret,
-            host=settings.network.host,
-            port=settings.network.agent_port,
+            # Its own page of two lines; health_page serves AGENT_PORT.
+            host="127.0.0.1",
+            port=0,
             http_proxy=proxy_for(settings.livekit_url),
         )
+
+    def _bind(self) -> socket.socket:
+        network = self._settings.network
+        try:
+            return bind(network.host, network.agent_port)
+        except OSError as error:
+            raise WorkerError(
+                f"can't listen on {network.host}:{network.agent_port} ({error.strerror or error}): stop the program "
+                "that holds the port, or choose another one with AGENT_PORT"
+            ) from None
 
     def _places(self, server: AgentServer, chosen: Chosen) -> Places:
         limit = self._settings.conversations.max_conversations
         if not limit:
             engines = (chosen.stt, chosen.chat, chosen.tts)
             limit = default_limit(get_cpu_monitor().cpu_count(), [engine.capacity.limit for engine in engines])
-        places = Places(limit, lambda: [running.job.id for running in server.active_jobs])
+        started = asyncio.Event()
+        server.once("worker_started", started.set)
+        server.on("worker_registered", self._on_registered)
+
+        def running() -> list[str]:
+            return [running.job.id for running in server.active_jobs] if started.is_set() else []
+
+        places = Places(limit, running)
         server.load_fnc = places.load
         server.rtc_session(entry, on_request=places.answer)
         return places
@@ -124,23 +138,23 @@ class Worker:
 
     async def _serve(self, server: AgentServer) -> None:
         running = asyncio.create_task(server.run(), name="agent server")
-        try:
-            await self._until(running, self._stop)
-            if not running.done() and self._drain and not self._now.is_set():
-                draining = asyncio.create_task(server.drain(timeout=max(1, round(self._drain))), name="drain")
-                await self._until(draining, self._now)
-                draining.cancel()
-                await asyncio.gather(draining, return_exceptions=True)
-            await server.aclose()
-            await running
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise WorkerError(
-                f"port {self._settings.network.agent_port} is in use: stop what listens there, or set AGENT_PORT"
-            ) from None
-        finally:
-            self._stop.set()
+        await self._until(running, self._stop)
+        if not running.done() and self._drain and not self._now.is_set():
+            draining = asyncio.create_task(server.drain(timeout=max(1, round(self._drain))), name="drain")
+            await self._until(draining, self._now)
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+        self._stop.set()
+        await server.aclose()
+        await running
+
+    def _connected(self, server: AgentServer) -> bool:
+        # The framework tells when the worker has registered, but not when it has lost the connection since.
+        return self._registered.is_set() and not server._connecting
+
+    def _on_registered(self, worker_id: str, info: object) -> None:
+        self._registered.set()
+        logger.info("ready for rooms", extra={"worker": worker_id, "url": self._settings.livekit_url})
 
     async def _until(self, work: asyncio.Task[None], event: asyncio.Event) -> None:
         """Wait until the work is done or the event is set, whichever comes first."""

@@ -1,0 +1,86 @@
+"""The worker's own page: `/health` and `/metrics`, with the turns of all its jobs.
+
+A job runs in a process of its own, whose log lines reach the worker with their fields. The latency
+records among them are counted here, so that one page has the turns of all rooms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+from prometheus_client import Gauge
+
+from agent.places import Places
+from conversation.latency import STAGES, LatencyHistograms
+from services.http import create_app, make_server
+from settings import Settings
+
+TURN_LOGGER = "voice_node.turn"
+HEARD = "turn heard"
+"""The log line of a record whose `heard` has come in; the one at `sent` has all other stages."""
+
+
+class TurnCounter(logging.Handler):
+    """Counts the latency records among the log lines it sees."""
+
+    def __init__(self, histograms: LatencyHistograms) -> None:
+        super().__init__(logging.INFO)
+        self._histograms = histograms
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one log line if it is a record."""
+        turn = getattr(record, "record", None)
+        if not isinstance(turn, Mapping):
+            return
+        for stage in ("heard",) if record.msg == HEARD else STAGES[:-1]:
+            seconds = turn.get(stage)
+            if isinstance(seconds, int | float):
+                self._histograms.observe(stage, "room", float(seconds))
+
+
+@asynccontextmanager
+async def health_page(
+    settings: Settings, sock: socket.socket, places: Places, connected: Callable[[], bool]
+) -> AsyncIterator[None]:
+    """Serve the page while the block runs.
+
+    Args:
+        settings: Keys and origins.
+        sock: Bound to the page's address.
+        places: What the worker holds.
+        connected: Whether livekit-server knows the worker, so that it is given rooms.
+    """
+
+    async def health() -> tuple[bool, Mapping[str, Any]]:
+        fields: dict[str, Any] = {"held": places.held, "limit": places.limit}
+        if not connected():
+            fields["reason"] = (
+                f"not connected to livekit-server at {settings.livekit_url}: is it running?"
+            )
+        return connected(), fields
+
+    app = create_app("Voice Node agent", settings, health=health)
+    registry = app.state.metrics.registry
+    held = Gauge("voice_node_conversations", "Conversations held now", registry=registry)
+    held.set_function(lambda: places.held)
+    limit = Gauge("voice_node_conversations_limit", "Conversations that may be held at once", registry=registry)
+    limit.set_function(lambda: places.limit)
+    counter = TurnCounter(LatencyHistograms(registry))
+    turns = logging.getLogger(TURN_LOGGER)
+    turns.addHandler(counter)
+    server = make_server(app)
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # they are the worker's
+    serving: Awaitable[None] = asyncio.create_task(server.serve(sockets=[sock]), name="health page")
+    try:
+        yield
+    finally:
+        turns.removeHandler(counter)
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
