@@ -147,6 +147,10 @@ class RoomClient:
         """Seconds of sound (not silence) of the agent after the piece `since`."""
         return sum(len(p.samples) / HEARD_RATE for p in self.pieces[since:] if rms(p.samples) > AUDIBLE)
 
+    def last_sound(self, since: int = 0) -> float:
+        """Monotonic time at which the newest sound (not silence) after the piece `since` was received."""
+        return max((piece.at for piece in self.pieces[since:] if rms(piece.samples) > AUDIBLE), default=0.0)
+
     def samples(self, since: int = 0) -> Audio:
         """All that was received from the agent after the piece `since`, silence included; 24 kHz."""
         return joined(piece.samples for piece in self.pieces[since:])
