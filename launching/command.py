@@ -1,0 +1,174 @@
+"""The launcher's command line: `python launcher.py [--services NAME ...] [--combined-logs] [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Sequence
+
+from pydantic import ValidationError
+
+from launching.checks import doctor, open_to_others, ports_in_use
+from launching.output import Combined, LogFiles, Output, coloured
+from launching.parts import NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
+from launching.supervisor import Supervisor
+from settings import Settings, reachable
+from settings.livekit_keys import KeysError, livekit_keys
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DESCRIPTION = "Starts the parts of Voice Node in dependency order, watches over them, and stops them on Ctrl-C."
+EPILOG = f"Parts: {', '.join(NAMES)}. Settings: .env beside this file; .env.example explains each of them."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the launcher.
+
+    Returns:
+        0 where it was stopped by hand (or the doctor found nothing wrong), 1 where something failed, 2 where the
+        command line or the settings are wrong.
+    """
+    parser = argparse.ArgumentParser(prog="launcher.py", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--services", nargs="+", metavar="NAME", default=(), help="start these parts only")
+    parser.add_argument(
+        "--combined-logs", action="store_true", help="all parts' logs here, instead of a file each in DATA_DIR/logs"
+    )
+    parser.add_argument("--check", action="store_true", help="say what is missing or in the way, and start nothing")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.chdir(ROOT)  # `.env` and relative paths are the project's, wherever this is called from
+    try:
+        settings = Settings()
+        parts = chosen_parts(settings, options.services)
+        if options.check:
+            return _check(settings, parts)
+        key, secret = livekit_keys(settings)
+    except ValidationError as error:
+        return _refuse("\n".join(map(_setting_in_words, error.errors())))
+    except (PartsError, KeysError, OSError) as error:
+        return _refuse(str(error))
+    in_use = ports_in_use(parts)
+    if in_use:
+        return _refuse(in_use, status=1)
+    names = [part.name for part in parts]
+    output: Output = (
+        Combined(sys.stdout, names, colour=coloured(sys.stdout, os.environ))
+        if options.combined_logs
+        else LogFiles(sys.stdout, settings.storage.data_dir / "logs", names)
+    )
+    try:
+        return asyncio.run(_launch(settings, parts, _environment(settings, key, secret), output))
+    finally:
+        output.close()
+
+
+def _setting_in_words(error: object) -> str:
+    """A settings error as a line that names the variable."""
+    assert isinstance(error, dict)
+    return f"{'.'.join(map(str, error['loc'])).upper()}={error['input']}: {error['msg']}"
+
+
+def _refuse(text: str, status: int = 2) -> int:
+    print(f"launcher: {text}", file=sys.stderr)
+    return status
+
+
+def _check(settings: Settings, parts: Sequence[Part]) -> int:
+    failed = False
+    for finding in doctor(settings, parts):
+        print(f"  {finding.state:<4}  {finding.text}")
+        failed = failed or finding.state == "FAIL"
+    return 1 if failed else 0
+
+
+def _environment(settings: Settings, key: str, secret: str) -> dict[str, str]:
+    """The one environment of all parts: ours, with the key and secret, which stand on no command line."""
+    return {
+        **os.environ,
+        "LIVEKIT_API_KEY": key,
+        "LIVEKIT_API_SECRET": secret,
+        "LIVEKIT_KEYS": f"{key}: {secret}",  # livekit-server's own name for the pair
+        "PYTHONUNBUFFERED": "1",
+        "DATA_DIR": str(settings.storage.data_dir.absolute()),
+    }
+
+
+async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str], output: Output) -> int:
+    """Start the parts, stay until a signal comes or none is left, and end them."""
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def stopped() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in STOPPING:
+        loop.add_signal_handler(number, stopped)
+    warning = open_to_others(settings)
+    if warning:
+        output.say(f"WARNING: {warning}")
+    if not await _migrated(parts, env, output):
+        return 1
+    supervisor = Supervisor(parts, env, output)
+    try:
+        start = asyncio.create_task(supervisor.start())
+        await _first(stop.wait(), asyncio.shield(start))
+        if start.done() and not stop.is_set():
+            for line in _farewell(settings, parts, start.result()):
+                output.say(line)
+            await _first(stop.wait(), supervisor.all_gone())
+        start.cancel()
+    finally:
+        output.say("Stopping" if stop.is_set() else "Nothing is left running")
+        stopping = asyncio.create_task(supervisor.stop())
+        await _first(asyncio.shield(stopping), stop_now.wait())
+        if not stopping.done():
+            supervisor.kill()
+        await stopping
+    return 1 if supervisor.given_up else 0
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Wait until the first of several things has happened; the others are no longer waited for."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _migrated(parts: Sequence[Part], env: dict[str, str], output: Output) -> bool:
+    """Bring the database up to date once, so that no part has to wait for another one doing it."""
+    if all(part.name == "livekit" for part in parts):
+        return True
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "library", "migrate"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=env,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        output.say(f"launcher: the database can't be used: {said.decode(errors='replace').strip()}")
+    return process.returncode == 0
+
+
+def _farewell(settings: Settings, parts: Sequence[Part], healthy: bool) -> list[str]:
+    """What a person is told once everything is up."""
+    names = [part.name for part in parts]
+    lines = []
+    if not healthy:
+        lines.append("Not everything is ready: see above, and 'python launcher.py --check'.")
+    if "page" in names:
+        host = reachable(settings.network.host)
+        shown = "localhost" if host == "127.0.0.1" else bracketed(host)
+        lines.append(f"Open http://{shown}:{settings.network.page_port} and talk. Ctrl-C stops everything.")
+    else:
+        lines.append("Ready. Ctrl-C stops everything.")
+    return lines

@@ -1,0 +1,137 @@
+"""The parts of Voice Node: what each one runs, which ports it takes, how its health is asked, what it starts after."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from settings import Settings, reachable
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder; every part runs in it, so that `.env` and relative paths mean the same everywhere."""
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - where livekit-server listens for media
+
+
+class PartsError(ValueError):
+    """The parts asked for can't be started; the message names the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port a part listens on, on which address, and the variable that moves it elsewhere."""
+
+    number: int
+    variable: str
+    host: str
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of Voice Node."""
+
+    name: str
+    command: tuple[str, ...]
+    ports: tuple[Port, ...]
+    health: str
+    """HTTP address that answers 200 once the part can serve."""
+    address: str
+    """What a person is told about where it is."""
+    after: tuple[str, ...] = ()
+    """Parts that have to be healthy first, where they are started at all."""
+
+
+NAMES = ("livekit", "stt", "chat", "tts", "server", "agent", "page")
+"""Every part, in the order in which they depend on each other."""
+
+
+def all_parts(settings: Settings) -> tuple[Part, ...]:
+    """Every part as the settings describe it."""
+    network, livekit = settings.network, settings.livekit
+    host = reachable(network.host)
+    python = sys.executable
+    services = ("stt", "chat", "tts")
+
+    def service(name: str, module: Sequence[str], port: int, variable: str, after: tuple[str, ...] = ()) -> Part:
+        address = f"http://{bracketed(host)}:{port}"
+        return Part(
+            name, (python, "-m", *module), (Port(port, variable, network.host),), f"{address}/health", address, after
+        )
+
+    agent = f"http://{bracketed(host)}:{network.agent_port}"
+    return (
+        Part(
+            "livekit",
+            (livekit_server() or "livekit-server", *_livekit_options(settings)),
+            (
+                Port(livekit.livekit_port, "LIVEKIT_PORT", network.host),
+                Port(livekit.livekit_tcp_port, "LIVEKIT_TCP_PORT", EVERYWHERE),
+                Port(livekit.livekit_udp_port, "LIVEKIT_UDP_PORT", EVERYWHERE, "udp"),
+            ),
+            f"http://127.0.0.1:{livekit.livekit_port}/",
+            f"ws://{bracketed(host)}:{livekit.livekit_port}",
+        ),
+        service("stt", ("services", "stt"), network.stt_port, "STT_PORT"),
+        service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT"),
+        service("tts", ("services", "tts"), network.tts_port, "TTS_PORT"),
+        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", services),
+        Part(
+            "agent",
+            (python, str(ROOT / "agent" / "main.py"), "start"),
+            (Port(network.agent_port, "AGENT_PORT", network.host),),
+            f"{agent}/",
+            agent,
+            ("livekit", *services),
+        ),
+        service("page", ("token_server",), network.page_port, "PAGE_PORT", ("livekit",)),
+    )
+
+
+def chosen_parts(settings: Settings, names: Iterable[str]) -> tuple[Part, ...]:
+    """The parts asked for, in dependency order; all of them where none is named.
+
+    A livekit-server of the user's own (`LIVEKIT_URL`) takes the place of ours.
+
+    Raises:
+        PartsError: A name is unknown, `livekit` is asked for although `LIVEKIT_URL` is set, or livekit-server is
+            not installed.
+    """
+    asked = tuple(names)
+    for name in asked:
+        if name not in NAMES:
+            raise PartsError(f"there is no part {name!r}; the parts are: {', '.join(NAMES)}")
+    theirs = bool(settings.livekit.livekit_url)
+    if theirs and "livekit" in asked:
+        raise PartsError("LIVEKIT_URL names a livekit-server of your own: unset it to have one started here")
+    wanted = asked or tuple(name for name in NAMES if not (theirs and name == "livekit"))
+    if "livekit" in wanted and livekit_server() is None:
+        raise PartsError("livekit-server is neither on PATH nor in .tools/bin: 'make setup' fetches it")
+    return tuple(part for part in all_parts(settings) if part.name in wanted)
+
+
+def livekit_server() -> str | None:
+    """The livekit-server program: on PATH, else in the project's tool folder; None where it is in neither."""
+    return shutil.which("livekit-server") or shutil.which(ROOT / ".tools" / "bin" / "livekit-server")
+
+
+def _livekit_options(settings: Settings) -> tuple[str, ...]:
+    host, livekit = settings.network.host, settings.livekit
+    # Bound to one address of the machine, it must be on loopback too, where agent and page reach it.
+    addresses = [host] if host in ("127.0.0.1", "localhost", EVERYWHERE, "::") else ["127.0.0.1", host]
+    return (
+        f"--config={ROOT / 'livekit.yaml'}",
+        *(f"--bind={address}" for address in addresses),
+        f"--port={livekit.livekit_port}",
+        f"--rtc.tcp_port={livekit.livekit_tcp_port}",
+        f"--udp-port={livekit.livekit_udp_port}",
+    )
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,189 @@
+"""Keeps the parts running: started in dependency order, asked for their health, restarted when they die, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from launching.output import Output
+from launching.parts import Part
+from launching.process import Guardian, Running
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before each attempt to start a dead part again; after the last one it is given up."""
+
+SOUND_AFTER = 60.0
+"""Seconds a healthy part has to live for its earlier deaths to be forgotten."""
+
+ASK_EVERY = (0.1, 1.0)
+"""Seconds between two questions for health: at first, and at most where a part takes long."""
+
+ASK_LIMIT = 5.0
+"""Seconds an answer may take."""
+
+WAIT_LIMIT = 60.0
+"""Seconds others wait for a part to become healthy: a page that says what is missing is better than none."""
+
+GRACE = 10.0
+"""Seconds a part gets to end by itself."""
+
+
+@dataclass
+class _Kept:
+    """A part and how it fares."""
+
+    part: Part
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Healthy once."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Healthy once, given up or late: nobody waits for it any longer."""
+    running: Running | None = None
+    given_up: bool = False
+    why_not: str = "no answer yet"
+
+
+class Supervisor:
+    """The parts of one launcher.
+
+    `await start()` returns when every part is healthy or will not be; `await stop()` ends all of them.
+    """
+
+    def __init__(self, parts: Sequence[Part], env: Mapping[str, str], output: Output) -> None:
+        self._kept = {part.name: _Kept(part) for part in parts}
+        self._env = env
+        self._output = output
+        self._width = max(len(part.name) for part in parts)
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._all_gone = asyncio.Event()
+        self._guardian: Guardian | None = None
+        self._http = httpx.AsyncClient(timeout=ASK_LIMIT, trust_env=False)  # no proxy stands before our own parts
+
+    async def start(self) -> bool:
+        """Start every part in its turn.
+
+        Returns:
+            Whether all of them are healthy.
+        """
+        self._guardian = await Guardian.start()
+        self._tasks = [asyncio.create_task(self._keep(kept), name=f"keep {name}") for name, kept in self._kept.items()]
+        await asyncio.gather(*(kept.settled.wait() for kept in self._kept.values()))
+        return all(kept.ready.is_set() and not kept.given_up for kept in self._kept.values())
+
+    async def all_gone(self) -> None:
+        """Wait until every part has been given up."""
+        await self._all_gone.wait()
+
+    @property
+    def given_up(self) -> list[str]:
+        """The parts that died too often."""
+        return [name for name, kept in self._kept.items() if kept.given_up]
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """End all parts, those first that others don't need, each with its whole process group."""
+        self._stopping = True
+        left = dict(self._kept)
+        while left:
+            needed = {name for kept in left.values() for name in kept.part.after}
+            ending = {name: kept for name, kept in left.items() if name not in needed}
+            await asyncio.gather(*(self._stop_one(kept, grace) for kept in ending.values()))
+            left = {name: kept for name, kept in left.items() if name not in ending}
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._stop_one(kept, grace) for kept in self._kept.values()))  # just being started
+        await self._http.aclose()
+        if self._guardian is not None:
+            await self._guardian.aclose()
+
+    def kill(self) -> None:
+        """End all parts at once, without waiting for any of them."""
+        self._stopping = True
+        for kept in self._kept.values():
+            if kept.running is not None:
+                kept.running.kill()
+
+    async def _stop_one(self, kept: _Kept, grace: float) -> None:
+        if kept.running is not None and not await kept.running.stop(grace):
+            self._tell(kept, f"did not end within {grace:.0f} s, killed")
+
+    async def _keep(self, kept: _Kept) -> None:
+        """Start a part when those it needs are there, and again whenever it dies, until it is stopped or given up."""
+        needed = [self._kept[name] for name in kept.part.after if name in self._kept]
+        await asyncio.gather(*(other.settled.wait() for other in needed))
+        deaths = 0
+        while not self._stopping:
+            begun = time.monotonic()
+            what = await self._live(kept)
+            if self._stopping:
+                return
+            deaths = 1 if kept.ready.is_set() and time.monotonic() - begun > SOUND_AFTER else deaths + 1
+            for text in self._output.last(kept.part.name):
+                self._output.say(text)
+            if deaths > len(PAUSES):
+                self._give_up(kept, f"{what}; given up after {deaths} times in a row")
+                return
+            pause = PAUSES[deaths - 1]
+            self._tell(kept, f"{what}; starting it again in {pause:.0f} s")
+            await asyncio.sleep(pause)
+
+    async def _live(self, kept: _Kept) -> str:
+        """One life of a part; how it ended."""
+        assert self._guardian is not None
+        name = kept.part.name
+        begun = time.monotonic()
+        try:
+            kept.running = await Running.start(
+                kept.part, self._env, self._guardian, lambda text: self._output.line(name, text)
+            )
+        except OSError as error:
+            return f"could not be started ({error})"
+        asking = asyncio.create_task(self._wait_until_healthy(kept, begun), name=f"ask {name}")
+        try:
+            status = await kept.running.wait()
+        finally:
+            asking.cancel()
+            if not self._stopping:
+                kept.running = None
+        return f"died ({_status(status)})"
+
+    async def _wait_until_healthy(self, kept: _Kept, begun: float) -> None:
+        """Ask for a part's health until it is well; say so, or after a while why it isn't yet."""
+        pause, slowest = ASK_EVERY
+        while not await self._is_healthy(kept):
+            if not kept.settled.is_set() and time.monotonic() - begun > WAIT_LIMIT:
+                self._tell(kept, f"not ready after {WAIT_LIMIT:.0f} s ({kept.why_not}); going on without it")
+                kept.settled.set()
+            await asyncio.sleep(pause)
+            pause = min(slowest, pause * 1.02)
+        self._tell(kept, f"ready  {kept.part.address}  ({time.monotonic() - begun:.1f} s)")
+        kept.ready.set()
+        kept.settled.set()
+
+    async def _is_healthy(self, kept: _Kept) -> bool:
+        try:
+            answer = await self._http.get(kept.part.health)
+        except httpx.HTTPError as error:
+            kept.why_not = f"no answer: {type(error).__name__}"
+            return False
+        kept.why_not = f"{answer.status_code}: {' '.join(answer.text.split())[:200]}"
+        return answer.status_code == 200
+
+    def _give_up(self, kept: _Kept, what: str) -> None:
+        kept.given_up = True
+        kept.settled.set()
+        self._tell(kept, f"FAILED: {what}")
+        if len(self.given_up) == len(self._kept):
+            self._all_gone.set()
+
+    def _tell(self, kept: _Kept, text: str) -> None:
+        self._output.say(f"  {kept.part.name:<{self._width}}  {text}")
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
