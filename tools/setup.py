@@ -42,7 +42,7 @@ def main() -> int:
     print(f"Setting up ({purpose})", flush=True)
     try:
         if purpose == "test":
-            packages = os.environ.get("TEST_APT", "chromium flite sox ffmpeg").split()
+            packages = os.environ.get("TEST_APT", "chromium flite sox ffmpeg postgresql").split()
             missing = missing_packages(packages)
             if missing:
                 step(f"system packages: {' '.join(missing)}", lambda: install_packages(missing, "Testing") and None)

@@ -16,8 +16,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def missing_packages(packages: Sequence[str]) -> list[str]:
-    """Those Debian packages whose program is not on this machine (a package's program bears its name)."""
-    return [name for name in packages if not any(map(shutil.which, BROWSERS if name == "chromium" else (name,)))]
+    """Those Debian packages whose program is not on this machine (most packages' program bears their name)."""
+    return [name for name in packages if not _is_there(name)]
+
+
+def _is_there(package: str) -> bool:
+    if package == "postgresql":  # Debian keeps the server's programs off the PATH
+        return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
+    return any(map(shutil.which, BROWSERS if package == "chromium" else (package,)))
 
 
 def install_packages(packages: Sequence[str], purpose: str) -> str:
