@@ -93,7 +93,7 @@ async def test_an_unknown_voice_is_the_default_personalitys(library: Library) ->
     assert (await library.voices.resolve(None)).id == default.voice
     assert (await library.voices.resolve("nobody")).id == default.voice
     edmund = await library.voices.resolve("edmund")
-    assert (edmund.id, edmund.language, edmund.engines["espeak"]) == ("edmund", "en-GB", "en-gb+m3")
+    assert (edmund.id, edmund.language, edmund.engines["espeak"]) == ("edmund", "en-GB", "en-gb-x-rp+m3")
     assert edmund.rate < 1
     assert await library.voices.get("nobody") is None
 
