@@ -9,7 +9,11 @@ from settings import GROUPS
 
 def example() -> str:
     """The text of `.env.example`: every variable with what it means and its default."""
-    lines = ["# Copy to .env and change what you need; every line here shows a default.", ""]
+    lines = [
+        "# Copy to .env and change what you need; every line here shows a default.",
+        "# ENV_FILE names another file than .env.",
+        "",
+    ]
     for group in GROUPS:
         lines += [f"# --- {(group.__doc__ or '').strip()} ---", ""]
         for name, field in group.model_fields.items():

@@ -1,12 +1,13 @@
 """The settings tree: every variable of the project, typed and documented where it stands.
 
 A field's name is its environment variable in lower case. Values come from the process's environment,
-then from `.env` in the working directory, then from the defaults here. `.env.example` is made from
+then from `.env` in the working directory (another file: ENV_FILE), then from the defaults here. `.env.example` is made from
 this file (`python -m settings`).
 """
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,7 +30,7 @@ class _Group(BaseSettings):
     """One branch of the tree; unknown variables belong to another branch."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=os.environ.get("ENV_FILE", ".env"),
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",

@@ -117,6 +117,7 @@ class Stack:
             **surroundings,
             **EMBEDDED,
             **{name: str(port) for name, port in self.ports.items()},
+            "ENV_FILE": str(self.folder / "no.env"),
             "DATA_DIR": str(self.folder / "data"),
             "PYTHONUNBUFFERED": "1",
             MARK: self.mark,

@@ -1,0 +1,106 @@
+"""Somebody opens the page in a browser, talks, reads their own words there, and hears and reads the answers.
+
+The browser is headless Chromium on the real page; its microphone is a file that flite has spoken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from playwright.async_api import Page, expect
+
+from tests.e2e.chromium import Browser, browsing
+from tests.e2e.stack import Stack
+from tests.e2e.waiting import PATIENCE
+from tests.sound import AUDIBLE
+from tests.speech import word_error_rate
+from tests.spoken import Line, microphone_file
+
+LINES = (
+    Line("how are you today", "awb"),
+    Line("my favorite color is green", "rms"),
+    Line("what do you think about music", "kal16"),
+    Line("i went to the beach with my sister yesterday", "awb"),
+    Line("the weather is very nice today", "kal16"),
+    Line("tell me about yourself", "rms"),
+)
+LEAD = 6.0
+"""Seconds of silence before the first line: the call is up by then."""
+
+WORDS = "[data-testid=transcript] li[data-role={role}][data-final=true] .words"
+
+
+async def start(page: Page, personality: str) -> None:
+    """Open the call with a personality."""
+    await page.locator(f"[data-testid=personality] label[data-id={personality}]").click()
+    await page.get_by_test_id("start").click()
+
+
+async def shown(page: Page, role: str) -> list[str]:
+    """Finished texts of a role in the transcript, in order."""
+    return await page.locator(WORDS.format(role=role)).all_inner_texts()
+
+
+async def test_a_spoken_conversation(stack: Stack, results: Path, tmp_path: Path) -> None:
+    microphone = microphone_file(tmp_path / "microphone.wav", LINES, LEAD)
+    async with browsing(tmp_path / "profile", microphone) as browser:
+        page = browser.page
+        await page.goto(stack.page)
+        await start(page, "storyteller")
+        try:
+            # A line may come in two pieces where a pause was taken for its end: wait for the words, not for a count.
+            async with asyncio.timeout(PATIENCE * 2):
+                while not await everything_is_there(page):
+                    await asyncio.sleep(0.5)
+        finally:
+            await page.screenshot(path=results / "page.png")
+            (results / "page-console.log").write_text("\n".join(browser.console))
+        heard, answers = await shown(page, "user"), await shown(page, "agent")
+        assert word_error_rate(" ".join(line.text for line in LINES), " ".join(heard)) <= 0.1, heard
+        assert len(answers) >= len(LINES)
+        assert all(answer.strip() for answer in answers)
+        assert await audible_replies(browser) >= len(LINES) - 1
+        await page.get_by_test_id("stop").click()
+        await expect(page.get_by_test_id("start")).to_be_visible()
+        await expect(page.locator("[data-testid=status]")).to_have_attribute("data-state", "ended")
+        assert not [line for line in browser.console if line.startswith(("error", "uncaught"))], browser.console
+
+
+async def everything_is_there(page: Page) -> bool:
+    """Whether as many words as were spoken are shown, and the agent has finished its last answer."""
+    words = " ".join(await shown(page, "user")).split()
+    spoken = sum(len(line.text.split()) for line in LINES)
+    waiting = await page.locator("[data-testid=status]").get_attribute("data-state")
+    return len(words) >= spoken - 2 and waiting == "listening" and len(await shown(page, "agent")) >= len(LINES)
+
+
+async def audible_replies(browser: Browser) -> int:
+    """Stretches of sound the page has played, at least half a second each, apart from one another."""
+    replies, sounding, quiet_since, begun = 0, False, 0.0, 0.0
+    for at, loud in await browser.heard():
+        if loud > AUDIBLE:
+            if not sounding:
+                sounding, begun = True, at
+            quiet_since = at
+        elif sounding and at - quiet_since > 1.0:
+            sounding = False
+            replies += quiet_since - begun > 0.5
+    return replies + (sounding and quiet_since - begun > 0.5)
+
+
+async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: Stack, tmp_path: Path) -> None:
+    microphone = microphone_file(tmp_path / "microphone.wav", (), 1.0)
+    async with browsing(tmp_path / "profile", microphone) as browser:
+        page = browser.page
+        await page.goto(stack.page)
+        await start(page, "assistant")
+        await expect(page.locator(WORDS.format(role="agent"))).to_have_count(1, timeout=PATIENCE * 1000)
+        assert await audible_replies(browser) == 1
+        await page.get_by_test_id("message").fill("My name is Mary.")
+        await page.get_by_test_id("send").click()
+        await expect(page.locator(WORDS.format(role="agent"))).to_have_count(2, timeout=PATIENCE * 1000)
+        await page.get_by_test_id("message").fill("What is my name?")
+        await page.get_by_test_id("send").click()
+        await expect(page.locator(WORDS.format(role="agent")).nth(2)).to_contain_text("Mary", timeout=PATIENCE * 1000)
+        assert await shown(page, "user") == ["My name is Mary.", "What is my name?"]
