@@ -1,8 +1,8 @@
 """The settings tree: every variable of the project, typed and documented where it stands.
 
 A field's name is its environment variable in lower case. Values come from the process's environment,
-then from `.env` in the working directory (another file: ENV_FILE), then from the defaults here. `.env.example` is made from
-this file (`python -m settings`).
+then from `.env` in the working directory (or the file ENV_FILE names), then from the defaults here.
+`.env.example` is made from this file (`python -m settings`).
 """
 
 from __future__ import annotations

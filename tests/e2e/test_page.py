@@ -5,7 +5,6 @@ The browser is headless Chromium on the real page; its microphone is a file that
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from playwright.async_api import Page, expect
@@ -50,9 +49,7 @@ async def test_a_spoken_conversation(stack: Stack, results: Path, tmp_path: Path
         await start(page, "storyteller")
         try:
             # A line may come in two pieces where a pause was taken for its end: wait for the words, not for a count.
-            async with asyncio.timeout(PATIENCE * 2):
-                while not await everything_is_there(page):
-                    await asyncio.sleep(0.5)
+            await wait_for_everything(page)
         finally:
             await page.screenshot(path=results / "page.png")
             (results / "page-console.log").write_text("\n".join(browser.console))
@@ -67,12 +64,19 @@ async def test_a_spoken_conversation(stack: Stack, results: Path, tmp_path: Path
         assert not [line for line in browser.console if line.startswith(("error", "uncaught"))], browser.console
 
 
-async def everything_is_there(page: Page) -> bool:
-    """Whether as many words as were spoken are shown, and the agent has finished its last answer."""
-    words = " ".join(await shown(page, "user")).split()
+async def wait_for_everything(page: Page) -> None:
+    """Return once as many words as were spoken are shown, and the agent has finished its last answer."""
     spoken = sum(len(line.text.split()) for line in LINES)
-    waiting = await page.locator("[data-testid=status]").get_attribute("data-state")
-    return len(words) >= spoken - 2 and waiting == "listening" and len(await shown(page, "agent")) >= len(LINES)
+    await page.wait_for_function(
+        """([words, answers]) => {
+          const shown = role => [...document.querySelectorAll(
+            `[data-testid=transcript] li[data-role=${role}][data-final=true] .words`)].map(one => one.innerText);
+          return shown('user').join(' ').split(/\\s+/).length >= words && shown('agent').length >= answers
+            && document.querySelector('[data-testid=status]').dataset.state === 'listening';
+        }""",
+        arg=[spoken - 2, len(LINES)],
+        timeout=PATIENCE * 2000,
+    )
 
 
 async def audible_replies(browser: Browser) -> int:
