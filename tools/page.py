@@ -10,7 +10,9 @@ from pathlib import Path
 from python_env import PYTHON, UV, uv_install
 from steps import ROOT, TOOLS, fingerprint, is_done, mark_done, run, step
 
-OLDEST_NODE = 22
+OLDEST_NODE = (22, 22)
+"""What the page's packages ask for (engines in web/package.json)."""
+
 WEB = ROOT / "web"
 BUILT = WEB / "dist"
 OWN = TOOLS / "node"
@@ -53,13 +55,13 @@ def _install(requirements: Path) -> None:
     uv_install("node", requirements, OWN / "bin" / "python")
 
 
-def _node_version() -> int:
+def _node_version() -> tuple[int, ...]:
     program = shutil.which("node")
     if program is None:
-        return 0
+        return (0,)
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    number = said.strip().removeprefix("v").partition(".")[0]
-    return int(number) if number.isdigit() else 0
+    numbers = said.strip().removeprefix("v").split(".")[:2]
+    return tuple(map(int, numbers)) if all(map(str.isdigit, numbers)) else (0,)
 
 
 def _sources() -> list[Path]:

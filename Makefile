@@ -1,0 +1,53 @@
+# Voice Node. `make run` on a bare Debian or Ubuntu (Python 3.11+, make, git, curl) sets up what is missing and serves a
+# conversation at http://localhost:8080. `make test` sets up what the tests need and runs them. `make help` lists the rest.
+
+# Variables, each with its default; set them on the command line: make run EXTRAS=local
+PYTHON ?= python3# Python 3.11 or newer that .venv is made from
+EXTRAS ?=# extras to install as well: local (torch; by itself where a GPU is), postgres; none for no torch
+TEST_APT ?= chromium flite sox ffmpeg# Debian packages of the tests
+ARGS ?=# arguments for what is run: make run ARGS="--combined-logs", make test ARGS="-k barge"
+UPGRADE ?=# make lock: 1 takes the newest versions instead of keeping pins
+
+export EXTRAS TEST_APT UPGRADE
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test setup setup-test lint format types doctor bench lock clean
+
+help: ## List the commands and variables
+	@$(PYTHON) tools/help.py Makefile
+
+run: setup ## Set up what is missing, start everything, and say which address to open
+	@exec $(VENV)/python launcher.py $(ARGS)
+
+test: setup-test ## Set up what the tests need; lint, types, import rules, the page's checks, then all tests
+	@exec $(VENV)/python tools/check.py $(ARGS)
+
+setup: ## Set up for running only
+	@$(PYTHON) tools/setup.py run
+
+setup-test: ## Set up for testing only
+	@$(PYTHON) tools/setup.py test
+
+lint: setup-test ## Style and import rules
+	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/lint-imports
+
+format: setup-test ## Put all Python files into the project's format
+	@$(VENV)/ruff check --fix . ; $(VENV)/ruff format .
+
+types: setup-test ## Types, strictly
+	@$(VENV)/mypy
+
+doctor: setup ## Say what is missing or in the way, and start nothing
+	@exec $(VENV)/python launcher.py --check $(ARGS)
+
+bench: setup-test ## Measure from the end of speech to the first audible reply, by stage
+	@exec $(VENV)/python bench/voice_to_voice.py $(ARGS)
+
+lock: setup ## Write requirements/*.txt anew from pyproject.toml
+	@$(VENV)/python tools/lock.py
+
+clean: ## Remove all that was set up or built; data/ and .env stay
+	rm -rf .venv .tools web/node_modules web/dist test-results bench/out *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
