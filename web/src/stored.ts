@@ -37,10 +37,10 @@ function fresh(prefix: string): string {
   return `${prefix}-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
-function putIntoAddress(session: string): void {
+function putIntoAddress(id: string): void {
   const address = new URL(window.location.href);
-  if (address.searchParams.get(IN_ADDRESS) === session) return;
-  address.searchParams.set(IN_ADDRESS, session);
+  if (address.searchParams.get(IN_ADDRESS) === id) return;
+  address.searchParams.set(IN_ADDRESS, id);
   window.history.replaceState(null, "", address);
 }
 
