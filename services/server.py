@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.logs import setup_logging
+from services.websocket_protocol import WebSocketProtocol
 from settings import Settings
 
 logger = logging.getLogger("voice_node.services")
@@ -47,7 +48,7 @@ def make_server(app: FastAPI) -> Server:
     config = uvicorn.Config(
         app,
         http="httptools",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         # Sound doesn't shrink by it; it costs time on every message.
         ws_per_message_deflate=False,
         ws_ping_interval=20,
