@@ -12,7 +12,7 @@ import sys
 from library import Lease, LeaseHolder, Library
 from settings import Settings
 
-CONVERSATIONS = 4
+CONVERSATIONS = 3
 
 
 async def main(name: str) -> None:
@@ -38,7 +38,7 @@ async def talk(library: Library, lease: Lease, end: asyncio.Task[str]) -> int:
         number += 1
         if number % 10 == 0:
             await library.conversations.messages(lease.session_id, limit=20)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
     return number
 
 
