@@ -134,7 +134,8 @@ class PacedOutput(io.AudioOutput):
         cut = list(self._segments)
         self._segments.clear()
         heard = [self._position(segment) for segment in cut]
-        self._drop_from_sink()
+        if any(segment.begins is not None for segment in cut):
+            self._drop_from_sink()
         for segment, position in zip(cut, heard, strict=True):
             if segment.begins is not None and not segment.handed_over:
                 self._sink.segment_done(True)

@@ -261,6 +261,7 @@ async def test_an_interruption_before_the_first_sound_heard_nothing() -> None:
     assert heard.last.playback_position == 0.0
     assert heard.last.synchronized_transcript == ""
     assert heard.sink.done == []
+    assert heard.sink.clears == 0
     assert heard.started == []
 
 
