@@ -188,7 +188,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _log(options: argparse.Namespace, settings: Settings) -> None:
-    from agent.health import TURN_LOGGER
+    from agent.turns import TURN_LOGGER
     from services.logs import setup_logging
 
     level = options.log_level or settings.operations.log_level

@@ -1,8 +1,4 @@
-"""The worker's own page: `/health` and `/metrics`, with the turns of all its jobs.
-
-A job runs in a process of its own, whose log lines reach the worker with their fields. The latency
-records among them are counted here, so that one page has the turns of all rooms.
-"""
+"""The worker's own page: `/health` and `/metrics`, with the turns of all its jobs."""
 
 from __future__ import annotations
 
@@ -17,31 +13,10 @@ from typing import Any
 from prometheus_client import Gauge
 
 from agent.places import Places
-from conversation.latency import STAGES, LatencyHistograms
+from agent.turns import TURN_LOGGER, TurnCounter
+from conversation.latency import LatencyHistograms
 from services.http import create_app, make_server
 from settings import Settings
-
-TURN_LOGGER = "voice_node.turn"
-HEARD = "turn heard"
-"""The log line of a record whose `heard` has come in; the one at `sent` has all other stages."""
-
-
-class TurnCounter(logging.Handler):
-    """Counts the latency records among the log lines it sees."""
-
-    def __init__(self, histograms: LatencyHistograms) -> None:
-        super().__init__(logging.INFO)
-        self._histograms = histograms
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count one log line if it is a record."""
-        turn = getattr(record, "record", None)
-        if not isinstance(turn, Mapping):
-            return
-        for stage in ("heard",) if record.msg == HEARD else STAGES[:-1]:
-            seconds = turn.get(stage)
-            if isinstance(seconds, int | float):
-                self._histograms.observe(stage, "room", float(seconds))
 
 
 @asynccontextmanager
@@ -60,9 +35,7 @@ async def health_page(
     async def health() -> tuple[bool, Mapping[str, Any]]:
         fields: dict[str, Any] = {"held": places.held, "limit": places.limit}
         if not connected():
-            fields["reason"] = (
-                f"not connected to livekit-server at {settings.livekit_url}: is it running?"
-            )
+            fields["reason"] = f"not connected to livekit-server at {settings.livekit_url}: is it running?"
         return connected(), fields
 
     app = create_app("Voice Node agent", settings, health=health)

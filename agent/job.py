@@ -20,10 +20,10 @@ from livekit.agents.voice import CloseEvent, CloseReason, io
 from livekit.protocol import models
 
 from agent.equipment import Equipment
-from agent.health import HEARD, TURN_LOGGER
 from agent.room_audio import RoomInput, RoomOutput, humans, is_human, subscribed
 from agent.room_requests import RoomRequests
 from agent.room_text import RoomText
+from agent.turns import HEARD, TURN_LOGGER
 from agent.visit import PERSONALITY_ATTRIBUTE, visit
 from conversation.builder import Caller, Conversation, Events, Role
 from conversation.latency import Record
@@ -55,7 +55,13 @@ def prepare(process: JobProcess) -> None:
     """Get an idle job process ready, before it has an event loop; agent.preload has imported everything by now."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the worker ends its jobs, also when a whole process group is told to
+    logging.getLogger("livekit").addFilter(_says_something)
     process.userdata["settings"] = Settings()
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """LiveKit's native part warns of every microphone that has ended by itself, when its handle is dropped."""
+    return "drop unknown FFI handle" not in record.getMessage()
 
 
 async def entry(context: JobContext) -> None:

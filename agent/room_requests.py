@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -22,6 +23,8 @@ logger = logging.getLogger("voice_node.agent")
 TOPIC_HEARD = "voice.heard"
 LONGEST = 16_000
 """Characters of a typed message that are read; what is longer isn't conversation."""
+KNOWN_WITHIN = 2.0
+"""Seconds within which a text's sender must turn out to be in the room."""
 CLOCK_ERROR = 0.25
 """Seconds of doubt about a client's clock beyond which its report of what it heard measures nothing."""
 
@@ -57,6 +60,8 @@ class RoomRequests:
         self._conversation = conversation
         self._typing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._joined = asyncio.Event()
+        room.on("participant_connected", self._on_joined)
         room.register_text_stream_handler(TOPIC_CHAT, self._on_chat)
         room.register_text_stream_handler(TOPIC_HEARD, self._on_heard)
         methods: dict[str, Callable[[rtc.RpcInvocationData], Awaitable[str]]] = {
@@ -70,6 +75,7 @@ class RoomRequests:
 
     async def aclose(self) -> None:
         """Answer no more."""
+        self._room.off("participant_connected", self._on_joined)
         for topic in (TOPIC_CHAT, TOPIC_HEARD):
             self._room.unregister_text_stream_handler(topic)
         if self._room.isconnected():
@@ -88,17 +94,17 @@ class RoomRequests:
         self._read(reader, identity, self._heard)
 
     def _read(self, reader: rtc.TextStreamReader, identity: str, then: Callable[[str], Awaitable[None]]) -> None:
-        sender = self._room.remote_participants.get(identity)
-        if sender is None or not is_human(sender):
-            reader.close()
-            return
-        task = asyncio.create_task(self._read_all(reader, then), name="room request")
+        task = asyncio.create_task(self._read_all(reader, identity, then), name="room request")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _read_all(self, reader: rtc.TextStreamReader, then: Callable[[str], Awaitable[None]]) -> None:
+    async def _read_all(
+        self, reader: rtc.TextStreamReader, identity: str, then: Callable[[str], Awaitable[None]]
+    ) -> None:
         text = ""
         try:
+            if not await self._human(identity):
+                return
             async for piece in reader:
                 text += piece
                 if len(text) > LONGEST:
@@ -111,6 +117,19 @@ class RoomRequests:
             logger.exception("a text from the room could not be answered")
         finally:
             reader.close()
+
+    def _on_joined(self, participant: rtc.RemoteParticipant) -> None:
+        self._joined.set()
+
+    async def _human(self, identity: str) -> bool:
+        """Whether a text's sender is a person; what somebody sends as they join comes before news of them does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KNOWN_WITHIN):
+                while identity not in self._room.remote_participants:
+                    self._joined.clear()
+                    await self._joined.wait()
+        sender = self._room.remote_participants.get(identity)
+        return sender is not None and is_human(sender)
 
     async def _typed(self, text: str) -> None:
         async with self._typing:
