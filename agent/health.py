@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from prometheus_client import Gauge
@@ -16,7 +16,16 @@ from agent.places import Places
 from agent.turns import TURN_LOGGER, TurnCounter
 from conversation.latency import LatencyHistograms
 from services.http import create_app, make_server
+from services.server import Server
 from settings import Settings
+
+
+class _PageServer(Server):
+    """uvicorn beside the worker, whose the signals are."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @asynccontextmanager
@@ -47,8 +56,7 @@ async def health_page(
     counter = TurnCounter(LatencyHistograms(registry))
     turns = logging.getLogger(TURN_LOGGER)
     turns.addHandler(counter)
-    server = make_server(app)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # they are the worker's
+    server = _PageServer(make_server(app).config)
     serving: Awaitable[None] = asyncio.create_task(server.serve(sockets=[sock]), name="health page")
     try:
         yield
