@@ -80,6 +80,8 @@ def float32_to_audio(data: bytes) -> Audio:
 
 def error_from(code: str, message: str, retry_after: float | None = None) -> EngineError:
     """The engine error for a service's error answer."""
+    if code == "unauthorized":
+        message = f"The service refused our key; set SERVICE_API_KEY to one of its API_KEYS. ({message})"
     return _ERRORS.get(code, EngineError)(message, retry_after=retry_after)
 
 

@@ -1,0 +1,129 @@
+"""Every engine by its name: how to tell that it is configured, how to build it, where it runs.
+
+A new engine is one more entry in one of the three tables. Within a table the best comes first: `auto` takes the first
+one that is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
+
+from engines.types import ChatModel, Engine, EngineNotConfigured, Kind, Synthesizer, Transcriber
+from settings import Settings
+
+E_co = TypeVar("E_co", bound=Engine, covariant=True)
+
+Runs: TypeAlias = Literal["conversation", "service"]
+"""`conversation`: in whichever process asks for it. `service`: one copy per machine, in the service of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[E_co]):
+    """One engine that the lists `STT`, `CHAT` and `TTS` may name."""
+
+    name: str
+    runs: Runs
+    lacks: Callable[[Settings], str]
+    """What has to be done before the engine can be built, as a sentence; empty where nothing is lacking."""
+    build: Callable[[Settings], E_co]
+    """Make the engine, without loading anything."""
+
+
+def _package(module: str) -> Callable[[Settings], str]:
+    def lacks(_: Settings) -> str:
+        return "" if find_spec(module) else f"The package {module} isn't installed; run 'make setup'."
+
+    return lacks
+
+
+def _not_carried(name: str, variable: str = "", needs: str = "") -> Callable[[Settings], str]:
+    """What to say of an engine that has a name and settings but no code in this version."""
+
+    def lacks(settings: Settings) -> str:
+        state = ""
+        if variable:
+            configured = bool(getattr(settings.engines, variable.lower()))
+            state = f", though {variable} is set" if configured else f" (and {variable}, {needs}, isn't set)"
+        return f"This version carries no engine '{name}' yet{state}; leave '{name}' out of the list."
+
+    return lacks
+
+
+def _never(_: Settings) -> NoReturn:
+    raise EngineNotConfigured("This version carries no such engine.")
+
+
+def _nothing(_: Settings) -> str:
+    return ""
+
+
+def _pocketsphinx(settings: Settings) -> Transcriber:
+    from engines.stt.pocketsphinx import PocketSphinx
+
+    return PocketSphinx(settings.engines.pocketsphinx_processes, settings.engines.pocketsphinx_utterances)
+
+
+def _companion(settings: Settings) -> ChatModel:
+    from engines.chat.companion import Companion
+
+    return Companion()
+
+
+def _espeak(settings: Settings) -> Synthesizer:
+    from engines.tts.espeak import Espeak
+
+    return Espeak(settings.engines.espeak_voice)
+
+
+def _stt_service(settings: Settings) -> Transcriber:
+    from engines.stt.service import ServiceTranscriber
+
+    return ServiceTranscriber.from_settings(settings)
+
+
+def _chat_service(settings: Settings) -> ChatModel:
+    from engines.chat.service import ServiceChat
+
+    return ServiceChat.from_settings(settings)
+
+
+def _tts_service(settings: Settings) -> Synthesizer:
+    from engines.tts.service import ServiceSynthesizer
+
+    return ServiceSynthesizer.from_settings(settings)
+
+
+def _table(*entries: Entry[E_co]) -> Mapping[str, Entry[E_co]]:
+    return {entry.name: entry for entry in entries}
+
+
+SERVICE = "service"
+"""The name of a running service as an engine; `auto` never takes it by itself."""
+
+STT: Mapping[str, Entry[Transcriber]] = _table(
+    Entry("whisper", "service", _not_carried("whisper"), _never),
+    Entry("groq", "conversation", _not_carried("groq", "GROQ_API_KEY", "its key"), _never),
+    Entry("pocketsphinx", "conversation", _package("pocketsphinx"), _pocketsphinx),
+    Entry(SERVICE, "conversation", _nothing, _stt_service),
+)
+
+CHAT: Mapping[str, Entry[ChatModel]] = _table(
+    Entry("llama", "service", _not_carried("llama", "ENABLE_LOCAL_MODEL", "which runs CHAT_MODEL"), _never),
+    Entry("url", "conversation", _not_carried("url", "CHAT_URL", "the address of an OpenAI-compatible server"), _never),
+    Entry("groq", "conversation", _not_carried("groq", "GROQ_API_KEY", "its key"), _never),
+    Entry("companion", "conversation", _nothing, _companion),
+    Entry(SERVICE, "conversation", _nothing, _chat_service),
+)
+
+TTS: Mapping[str, Entry[Synthesizer]] = _table(
+    Entry("xtts", "service", _not_carried("xtts", "XTTS_MODEL_PATH", "the folder of a checkpoint"), _never),
+    Entry("elevenlabs", "conversation", _not_carried("elevenlabs", "ELEVENLABS_API_KEY", "its key"), _never),
+    Entry("cartesia", "conversation", _not_carried("cartesia", "CARTESIA_API_KEY", "its key"), _never),
+    Entry("espeak", "conversation", _package("espeakng_loader"), _espeak),
+    Entry(SERVICE, "conversation", _nothing, _tts_service),
+)
+
+CATALOG: Mapping[Kind, Mapping[str, Entry[Engine]]] = {"stt": STT, "chat": CHAT, "tts": TTS}
