@@ -1,4 +1,4 @@
-"""All that `make test` checks: style, types, import rules, generated files, the page; then the tests, their summary last.
+"""All that `make test` checks: style, types, import rules, generated files, the page; then the tests, summary last.
 
 Arguments go to pytest; the other checks run all the same. Every check is run, so that one run names all that fails.
 """

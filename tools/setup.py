@@ -52,6 +52,8 @@ def main() -> int:
         together(lambda: python_env.install(sets), page.build, livekit_server.install)
     except (StepFailed, OSError) as failure:
         return leave(failure)
+    except KeyboardInterrupt:
+        return leave("interrupted; what is done is kept for the next time")
     say(f"Set up in {time.monotonic() - begun:.1f} s")
     return 0
 

@@ -23,6 +23,8 @@ SHOWN_LINES = 30
 """Lines of a failed command's output that are shown; the whole of it is in the log file."""
 
 _printing = threading.Lock()
+_running: set[subprocess.Popen[bytes]] = set()
+"""Commands that run at this moment, to be ended when a step beside them fails."""
 
 
 class StepFailed(Exception):
@@ -73,7 +75,6 @@ def run(
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
     fix: str = "",
-    limit: float | None = None,
 ) -> None:
     """Run one command, its output into `.tools/logs/NAME.log`.
 
@@ -83,40 +84,38 @@ def run(
         cwd: Folder it runs in.
         env: Variables added to this process's own.
         fix: What a person can do when it fails, said after the output.
-        limit: Seconds it may take.
 
     Raises:
-        StepFailed: It could not be started, failed or took too long; the end of its output is in the message.
+        StepFailed: It could not be started or failed; the end of its output is in the message.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     words = [str(word) for word in command]
     with log.open("w", encoding="utf-8", errors="replace") as output:
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 words,
                 cwd=cwd,
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                timeout=limit,
-                check=False,
             )
         except FileNotFoundError:
             raise StepFailed(f"{words[0]} was not found. {fix}".strip()) from None
-        except subprocess.TimeoutExpired:
-            raise StepFailed(f"{words[0]} took more than {limit:.0f} s and was stopped. {fix}".strip()) from None
-    if done.returncode:
+        _running.add(process)
+        try:
+            status = process.wait()
+        finally:
+            _running.discard(process)
+    if status:
         end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:]
         said = "\n".join(f"      {line}" for line in end)
-        raise StepFailed(
-            f"{' '.join(words[:4])} ... failed ({done.returncode}). All of it: {log}\n{said}\n{fix}".rstrip()
-        )
+        raise StepFailed(f"{' '.join(words[:4])} ... failed ({status}). All of it: {log}\n{said}\n{fix}".rstrip())
 
 
 def together(*works: Callable[[], None]) -> None:
-    """Do several works at once; the first failure is raised after all have ended."""
+    """Do several works at once; when one fails, what the others run is ended and its failure raised."""
     failures: list[BaseException] = []
 
     def guarded(work: Callable[[], None]) -> None:
@@ -124,17 +123,19 @@ def together(*works: Callable[[], None]) -> None:
             work()
         except (StepFailed, OSError) as failure:
             failures.append(failure)
+            for process in tuple(_running):
+                process.terminate()
 
     threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads) and not failures:
+        time.sleep(0.02)
     if failures:
         raise failures[0]
 
 
-def leave(failure: BaseException) -> int:
+def leave(failure: BaseException | str) -> int:
     """Say a failure to a person; the exit status to leave with."""
     print(f"\n  FAILED  {failure}", file=sys.stderr, flush=True)
     return 1
