@@ -14,14 +14,14 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from livekit import api, rtc
+from livekit import rtc
 from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.agents.voice import CloseEvent, CloseReason, io
-from livekit.protocol import models
 
 from agent.equipment import Equipment
+from agent.leaving import ANOTHER, FAILED, LEFT, LOST, NOBODY, leave
 from agent.room_audio import RoomInput, RoomOutput, humans, is_human, subscribed
-from agent.room_requests import RoomRequests
+from agent.room_requests import Asked, RoomRequests
 from agent.room_text import RoomText
 from agent.turns import HEARD, TURN_LOGGER
 from agent.visit import PERSONALITY_ATTRIBUTE, visit
@@ -40,15 +40,6 @@ NOBODY_FOR = 60.0
 """Seconds a job waits for the first human."""
 TELLING = 0.5
 """Seconds left for an error's words to reach the page before the room is closed."""
-
-LEFT, NOBODY, LOST, FAILED, ANOTHER = (
-    "everybody left",
-    "nobody came",
-    "another holds the conversation",
-    "the conversation could not be started",
-    "another conversation begins in this room",
-)
-"""Why a job ends of itself; any other end comes from outside (the worker stops, the room is gone)."""
 
 
 def prepare(process: JobProcess) -> None:
@@ -86,6 +77,7 @@ class RoomJob:
         self._requests: RoomRequests | None = None
         self._lease: Lease | None = None
         self._conversation: Conversation | None = None
+        self._started: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
         self._somebody = asyncio.Event()
         self._empty: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +92,7 @@ class RoomJob:
         self._room.on("participant_disconnected", self._on_left)
         self._text = RoomText(self._room)
         self._text.state("initializing")
-        self._requests = RoomRequests(self._room, lambda: self._conversation)
+        self._requests = RoomRequests(self._room, self._started)
         self._output = RoomOutput(self._room)
         self._output.on("playback_finished", self._on_playback_finished)
         publication = await self._output.publish()
@@ -172,6 +164,13 @@ class RoomJob:
         self._conversation = conversation
         await conversation.start(self._input, self._output)
         conversation.session.on("close", self._on_session_closed)
+        self._started.set_result(conversation)
+        try:
+            await asyncio.shield(equipment.hearing)
+        except EngineError as error:
+            # The greeting is out and typing works; each utterance tries the engine again.
+            logger.error("the ear's engine could not be started: %s", error.message)
+            self._text.error(error.code, error.message)
 
     # --- who is there ------------------------------------------------------------------------------------
 
@@ -186,8 +185,8 @@ class RoomJob:
 
     async def _welcome_back(self, human: rtc.RemoteParticipant) -> None:
         """Go on with somebody who comes into the room after everybody had left it for a moment."""
-        if self._conversation is None:
-            return
+        await asyncio.shield(self._started)
+        assert self._conversation is not None
         asked = visit(self._room.name, human.identity, human.attributes, self._context.job.metadata)
         if asked.session_id != self._conversation.caller.session_id:
             self._end(ANOTHER)
@@ -256,6 +255,7 @@ class RoomJob:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._started.cancel()
         if self._requests is not None:
             await self._requests.aclose()
         if self._conversation is not None:
@@ -269,7 +269,7 @@ class RoomJob:
         if self._lease is not None and self._ended is None:
             self._lease.lose()
         await self._close_equipment()
-        await self._leave_room()
+        await leave(self._context, self._ended)
         logger.info("job ended", extra={"room": self._room.name, "reason": self._ended or reason})
 
     async def _close_equipment(self) -> None:
@@ -279,22 +279,6 @@ class RoomJob:
         opened = await asyncio.gather(self._opening, return_exceptions=True)
         if isinstance(opened[0], Equipment):
             await opened[0].aclose()
-
-    async def _leave_room(self) -> None:
-        room = self._room.name
-        try:
-            if self._ended == FAILED or (self._ended in (LEFT, NOBODY) and not await self._anybody(room)):
-                await self._context.api.room.delete_room(api.DeleteRoomRequest(room=room))
-            elif self._ended == ANOTHER:
-                again = api.CreateAgentDispatchRequest(room=room, metadata=self._context.job.metadata)
-                await self._context.api.agent_dispatch.create_dispatch(again)
-        except Exception as error:
-            logger.warning("the room could not be closed: %s", error, extra={"room": room})
-
-    async def _anybody(self, room: str) -> bool:
-        found = await self._context.api.room.list_participants(api.ListParticipantsRequest(room=room))
-        kinds = models.ParticipantInfo.Kind
-        return any(one.kind in (kinds.STANDARD, kinds.SIP, kinds.CONNECTOR) for one in found.participants)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

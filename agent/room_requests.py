@@ -52,10 +52,10 @@ class RoomRequests:
 
     Args:
         room: Connected.
-        conversation: Gives the conversation, None while there is none yet.
+        conversation: Has the conversation once it has been started; requests that come earlier wait for it.
     """
 
-    def __init__(self, room: rtc.Room, conversation: Callable[[], Asked | None]) -> None:
+    def __init__(self, room: rtc.Room, conversation: asyncio.Future[Asked]) -> None:
         self._room = room
         self._conversation = conversation
         self._typing = asyncio.Lock()
@@ -133,22 +133,21 @@ class RoomRequests:
 
     async def _typed(self, text: str) -> None:
         async with self._typing:
-            conversation = self._conversation()
-            if conversation is not None and text.strip():
+            conversation = await self._asked()
+            if text.strip():
                 await conversation.type(text)
 
     async def _heard(self, text: str) -> None:
-        conversation = self._conversation()
         try:
             report = json.loads(text)
             turn, at, error = int(report["turn"]), float(report["at"]), float(report.get("error", 0.0))
         except (ValueError, TypeError, KeyError, AttributeError):
             logger.debug("an unreadable report of what was heard")
             return
-        if conversation is None or not math.isfinite(at) or not abs(error) <= CLOCK_ERROR:
+        if not math.isfinite(at) or not abs(error) <= CLOCK_ERROR:
             return
         try:
-            conversation.heard(turn, at)
+            (await self._asked()).heard(turn, at)
         except LookupError as unknown:
             logger.debug("%s", unknown)
 
@@ -162,7 +161,7 @@ class RoomRequests:
     async def _personality(self, call: rtc.RpcInvocationData) -> str:
         wanted = _wanted_id(call)
         try:
-            found = await self._asked().use_personality(wanted)
+            found = await (await self._asked()).use_personality(wanted)
         except LookupError as unknown:
             raise _refusal(404, "unknown", str(unknown)) from None
         return json.dumps({"id": found.id, "name": found.name, "voice": found.voice})
@@ -170,16 +169,13 @@ class RoomRequests:
     async def _voice(self, call: rtc.RpcInvocationData) -> str:
         wanted = _wanted_id(call)
         try:
-            found = await self._asked().use_voice(wanted)
+            found = await (await self._asked()).use_voice(wanted)
         except LookupError as unknown:
             raise _refusal(404, "unknown", str(unknown)) from None
         return json.dumps({"id": found.id, "name": found.name})
 
-    def _asked(self) -> Asked:
-        conversation = self._conversation()
-        if conversation is None:
-            raise _refusal(503, "unavailable", "the conversation is still starting; try again in a second")
-        return conversation
+    async def _asked(self) -> Asked:
+        return await asyncio.shield(self._conversation)
 
 
 def _payload(call: rtc.RpcInvocationData) -> dict[str, Any]:
