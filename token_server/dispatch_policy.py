@@ -1,0 +1,166 @@
+"""When a room needs a new agent: decided from what was seen, without I/O or a clock of its own.
+
+livekit-server sends an agent into a room when the room is created, and never again; a dead agent stays listed for 21
+seconds. So neither the dispatch nor the participant list tells whether somebody is served: the conversation's
+lease does. A room with people needs a new agent when the lease of its conversation expired, or when there
+has been no lease for longer than an agent takes to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from library import LeaseRow
+from library.leases import FENCED
+
+COMES_WITHIN = 2.0
+"""Seconds in which an agent is in a room after the first person, where all is well."""
+
+CLAIMS_WITHIN = 10.0
+"""Seconds in which an agent that is in the room has claimed the conversation."""
+
+PAUSES = (4.0, 8.0, 15.0)
+"""Seconds after each dispatch before another is tried for the same room; the last one repeats."""
+
+BLINK = 1.5
+"""Seconds without a look after which what is seen may be our own absence: a frozen process, a sleeping machine."""
+
+RECOVERY = 1.0
+"""Seconds that holders are given to renew after such an absence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody in a room who wants to be heard."""
+
+    identity: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSeen:
+    """A room that no live lease speaks for."""
+
+    name: str
+    people: tuple[Person, ...] = ()
+    agents: tuple[str, ...] = ()
+    """Identities of the agents listed, dead ones among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found.
+
+    Attributes:
+        now: Seconds of a steady clock.
+        rooms: The rooms that are `unserved`.
+        live: Leases that hold.
+        expired: Leases whose holders stopped renewing.
+        free: Places that agent workers have left; None where no worker is alive.
+    """
+
+    now: float
+    rooms: tuple[RoomSeen, ...]
+    live: tuple[LeaseRow, ...]
+    expired: tuple[LeaseRow, ...]
+    free: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Redispatch:
+    """A room needs a new agent: fence the lease, remove the stale agents, dispatch.
+
+    Attributes:
+        room: Its name.
+        reason: For the log.
+        stale: Agents to remove first.
+        lease: The expired lease; None where there never was one.
+        pause: Seconds that the new agent is given.
+    """
+
+    room: str
+    reason: str
+    stale: tuple[str, ...]
+    lease: LeaseRow | None
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMemory:
+    """What is remembered of an unserved room from look to look.
+
+    Attributes:
+        since: When it was first seen with people and without a lease.
+        agents: When each of its agents was first seen.
+        tries: Dispatches made.
+        not_before: When the next one may be made.
+    """
+
+    since: float
+    agents: Mapping[str, float] = field(default_factory=dict)
+    tries: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered from look to look."""
+
+    rooms: Mapping[str, RoomMemory] = field(default_factory=dict)
+    looked: float | None = None
+    wary_until: float = 0.0
+
+
+def unserved(rooms: Iterable[str], live: Collection[LeaseRow]) -> list[str]:
+    """The rooms that nobody holds by a live lease; only those need a closer look."""
+    served = {lease.place for lease in live if lease.kind == "agent" and lease.holder != FENCED}
+    return [room for room in rooms if room not in served]
+
+
+def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch], Memory]:
+    """What to do now, and what to remember; the caller does it, or drops the memory of what it couldn't do."""
+    absent = memory.looked is not None and seen.now - memory.looked > BLINK
+    wary_until = seen.now + RECOVERY if absent else memory.wary_until
+    remembered: dict[str, RoomMemory] = {}
+    actions = []
+    for room in seen.rooms:
+        if not room.people:
+            continue
+        known = _noted(room, memory.rooms.get(room.name), seen.now)
+        remembered[room.name] = known
+        if seen.now < wary_until:
+            continue
+        action = _needed(room, known, seen)
+        if action is not None:
+            actions.append(action)
+            remembered[room.name] = RoomMemory(known.since, known.agents, known.tries + 1, seen.now + action.pause)
+    return actions, Memory(remembered, seen.now, wary_until)
+
+
+def _noted(room: RoomSeen, known: RoomMemory | None, now: float) -> RoomMemory:
+    if known is None:
+        known = RoomMemory(since=now)
+    agents = {identity: known.agents.get(identity, now) for identity in room.agents}
+    return RoomMemory(known.since, agents, known.tries, known.not_before)
+
+
+def _needed(room: RoomSeen, known: RoomMemory, seen: Seen) -> Redispatch | None:
+    """The dispatch this room needs now, if any."""
+    sessions = {person.session_id for person in room.people}
+    if any(lease.session_id in sessions for lease in seen.live):
+        return None  # it goes on in another room, on a WebSocket, or a new agent is being fetched
+    lease = next((row for row in seen.expired if row.place == room.name and row.kind == "agent"), None)
+    dead = lease.metadata.get("agent_identity") if lease else None
+    coming = [one for one in room.agents if one != dead and seen.now - known.agents[one] < CLAIMS_WITHIN]
+    if coming or seen.now < known.not_before or not seen.free:
+        return None
+    if lease is None and seen.now - known.since < COMES_WITHIN:
+        return None
+    return Redispatch(
+        room=room.name,
+        reason="the agent stopped renewing its lease" if lease else "no agent came",
+        stale=room.agents,
+        lease=lease,
+        pause=PAUSES[min(known.tries, len(PAUSES) - 1)],
+    )
