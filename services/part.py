@@ -1,0 +1,151 @@
+"""What the three engine services share: an engine that starts in the background, its health, its numbers, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, Generic, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import Counter, Gauge, Histogram
+
+from engines.failover import Line
+from engines.types import Engine, EngineError, Health, Kind
+from library import Library, LibraryError, SessionIdError
+from services.errors import ApiError, error_response
+from services.http import create_app
+from services.metrics import SPEECH_BUCKETS
+from settings import Settings
+
+logger = logging.getLogger("voice_node.services")
+
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 15.0
+CLOSE_DEADLINE = 2.0
+
+E = TypeVar("E", bound=Engine)
+
+
+class Part(Generic[E]):
+    """One service's engine and, where it needs one, the library.
+
+    Both are opened in the background, again and again until it works; `/health` says what is in the way meanwhile.
+
+    Args:
+        kind: Which of the three services.
+        title: Name of the app.
+        settings: The process's settings.
+        engine: Not yet started; the part starts and closes it.
+        with_library: Whether the service reads or writes the database.
+
+    Attributes:
+        app: The FastAPI app, to which the service adds its paths.
+        seconds: From a call to the engine's first result; observe it per call.
+    """
+
+    def __init__(self, kind: Kind, title: str, settings: Settings, engine: E, *, with_library: bool) -> None:
+        self.kind = kind
+        self.settings = settings
+        self.engine = engine
+        self._with_library = with_library
+        self._library: Library | None = None
+        self._ready = False
+        self._reason = "starting"
+        self.app: FastAPI = create_app(title, settings, health=self.health, lifespan=self._life)
+        self.app.state.part = self
+        self.app.add_exception_handler(LibraryError, _library_failed)
+        self.app.add_exception_handler(SessionIdError, _bad_session)
+        self.seconds = self._measure()
+
+    def _measure(self) -> Histogram:
+        registry = self.app.state.metrics.registry
+        held = Gauge("voice_node_engine_calls", "Calls that the engine holds now", registry=registry)
+        held.set_function(lambda: self.engine.capacity.held)
+        limit = Gauge("voice_node_engine_limit", "Calls that the engine takes at once, 0: no limit", registry=registry)
+        limit.set_function(lambda: self.engine.capacity.limit or 0)
+        failures = Counter(
+            "voice_node_engine_failures", "Calls handed on to the next engine", ("engine", "code"), registry=registry
+        )
+        if isinstance(self.engine, Line):
+            self.engine.on_failure = lambda name, code: failures.labels(name, code).inc()
+        return Histogram(
+            "voice_node_engine_first_result_seconds",
+            "From a call to the first text or sound of the engine",
+            buckets=SPEECH_BUCKETS,
+            registry=registry,
+        )
+
+    @property
+    def library(self) -> Library:
+        """The opened library.
+
+        Raises:
+            ApiError: It isn't open yet, or can't be opened (503 with the reason).
+        """
+        if self._library is None:
+            raise ApiError(503, "unavailable", f"The database isn't open yet: {self._reason}", {"Retry-After": "1"})
+        return self._library
+
+    async def health(self) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the service can serve, with its engine and capacity."""
+        health = await self.engine.health() if self._ready else Health(False, self._reason)
+        fields: dict[str, Any] = {
+            "part": self.kind,
+            "engine": asdict(self.engine.info),
+            "capacity": asdict(self.engine.capacity),
+        }
+        if health.reason:
+            fields["reason"] = health.reason
+        return health.ok, fields
+
+    @asynccontextmanager
+    async def _life(self, _: FastAPI) -> AsyncIterator[None]:
+        opening = asyncio.create_task(self._open(), name=f"open the {self.kind} service")
+        try:
+            yield
+        finally:
+            opening.cancel()
+            await asyncio.wait({opening})
+            await self._close()
+
+    async def _open(self) -> None:
+        pause = FIRST_RETRY
+        while not self._ready:
+            try:
+                if self._with_library and self._library is None:
+                    self._library = await Library.open(self.settings)
+                await self.engine.start()
+            except (EngineError, LibraryError) as error:
+                self._reason = str(error)
+                logger.error("not ready", extra={"part": self.kind, "reason": self._reason, "again_in": pause})
+            except Exception:
+                self._reason = "the engine failed to start; the service's log says why"
+                logger.exception("not ready", extra={"part": self.kind, "again_in": pause})
+            else:
+                self._ready = True
+                info = self.engine.info
+                logger.info("ready", extra={"part": self.kind, "engine": info.name, "model": info.model})
+                return
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_RETRY, pause * 2)
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE):
+                await self.engine.aclose()
+        except Exception:
+            logger.exception("engine did not close", extra={"part": self.kind})
+        if self._library is not None:
+            await self._library.aclose()
+
+
+async def _library_failed(_: Request, error: Exception) -> JSONResponse:
+    return error_response(ApiError(503, "unavailable", str(error), {"Retry-After": "5"}))
+
+
+async def _bad_session(_: Request, error: Exception) -> JSONResponse:
+    return error_response(ApiError(400, "bad_request", f"session_id: {error}"))

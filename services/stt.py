@@ -1,0 +1,93 @@
+"""The speech-to-text service, port 8001: whole recordings over HTTP, live speech over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, File, Form, Request, Response, UploadFile, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from engines import wire
+from engines.types import Transcriber, Transcript
+from services import subtitles
+from services.audio_file import decode
+from services.errors import ApiError
+from services.live import while_listening
+from services.part import Part
+from services.sockets import accept
+from services.stt_stream import SpeechSocket
+from settings import Settings
+
+Recording = Annotated[UploadFile, File()]
+
+
+def create(settings: Settings, engine: Transcriber) -> FastAPI:
+    """The service's app over `engine`, which it starts and closes."""
+    part = Part("stt", "Voice Node speech to text", settings, engine, with_library=False)
+    app = part.app
+
+    async def transcribed(request: Request, file: UploadFile, language: str | None) -> Transcript:
+        audio = await asyncio.to_thread(decode, await file.read(), file.content_type or "")
+        began = time.perf_counter()
+        transcript = await while_listening(request, part.engine.transcribe(audio, language or None))
+        part.seconds.observe(time.perf_counter() - began)
+        return transcript
+
+    @app.post(wire.TRANSCRIBE)
+    async def transcribe(
+        request: Request, file: Recording, language: Annotated[str | None, Form()] = None
+    ) -> dict[str, Any]:
+        transcript = await transcribed(request, file, language)
+        return {
+            "text": transcript.text,
+            "language": transcript.language,
+            "duration": transcript.duration,
+            "segments": _parts(transcript),
+        }
+
+    @app.post(wire.OPENAI_TRANSCRIPTIONS)
+    async def transcriptions(
+        request: Request,
+        file: Recording,
+        language: Annotated[str | None, Form()] = None,
+        response_format: Annotated[Literal["json", "text", "verbose_json", "srt", "vtt"], Form()] = "json",
+        stream: Annotated[bool, Form()] = False,
+    ) -> Response:
+        if stream:
+            message = (
+                f"stream: recordings are answered whole; live speech goes to the WebSocket {wire.TRANSCRIBE_STREAM}"
+            )
+            raise ApiError(400, "bad_request", message)
+        transcript = await transcribed(request, file, language)
+        match response_format:
+            case "json":
+                return JSONResponse({"text": transcript.text})
+            case "text":
+                return PlainTextResponse(transcript.text + "\n")
+            case "srt":
+                return PlainTextResponse(subtitles.srt(transcript))
+            case "vtt":
+                return PlainTextResponse(subtitles.vtt(transcript), media_type="text/vtt")
+            case "verbose_json":
+                return JSONResponse(
+                    {
+                        "task": "transcribe",
+                        "language": transcript.language,
+                        "duration": transcript.duration,
+                        "text": transcript.text,
+                        "segments": [{"id": number, **each} for number, each in enumerate(_parts(transcript))],
+                    }
+                )
+
+    @app.websocket(wire.TRANSCRIBE_STREAM)
+    async def stream(ws: WebSocket) -> None:
+        if await accept(ws, settings):
+            await SpeechSocket(ws, part.engine, part.seconds).run()
+
+    return app
+
+
+def _parts(transcript: Transcript) -> list[dict[str, Any]]:
+    return [{"start": part.start, "end": part.end, "text": part.text} for part in subtitles.segments(transcript)]
