@@ -53,10 +53,13 @@ class Supervisor:
     `await start()` returns when every part is healthy or will not be; `await stop()` ends all of them.
     """
 
-    def __init__(self, parts: Sequence[Part], env: Mapping[str, str], output: Output) -> None:
+    def __init__(
+        self, parts: Sequence[Part], env: Mapping[str, str], output: Output, *, pauses: Sequence[float] = PAUSES
+    ) -> None:
         self._kept = {part.name: _Kept(part) for part in parts}
         self._env = env
         self._output = output
+        self._pauses = pauses
         self._width = max(len(part.name) for part in parts)
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,7 +113,7 @@ class Supervisor:
 
     async def _stop_one(self, kept: _Kept, grace: float) -> None:
         if kept.running is not None and not await kept.running.stop(grace):
-            self._tell(kept, f"did not end within {grace:.0f} s, killed")
+            self._tell(kept, f"did not end within {grace:g} s, killed")
 
     async def _keep(self, kept: _Kept) -> None:
         """Start a part when those it needs are there, and again whenever it dies, until it is stopped or given up."""
@@ -125,11 +128,11 @@ class Supervisor:
             deaths = 1 if kept.ready.is_set() and time.monotonic() - begun > SOUND_AFTER else deaths + 1
             for text in self._output.last(kept.part.name):
                 self._output.say(text)
-            if deaths > len(PAUSES):
+            if deaths > len(self._pauses):
                 self._give_up(kept, f"{what}; given up after {deaths} times in a row")
                 return
-            pause = PAUSES[deaths - 1]
-            self._tell(kept, f"{what}; starting it again in {pause:.0f} s")
+            pause = self._pauses[deaths - 1]
+            self._tell(kept, f"{what}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
 
     async def _live(self, kept: _Kept) -> str:
