@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Sequence
 from pydantic import ValidationError
 
 from launching.checks import doctor, open_to_others, ports_in_use
+from launching.engines import engine_lines
 from launching.output import Combined, LogFiles, Output, coloured
 from launching.parts import NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
 from launching.supervisor import Supervisor
@@ -114,10 +115,11 @@ async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str]
         return 1
     supervisor = Supervisor(parts, env, output)
     try:
+        engines = asyncio.create_task(asyncio.to_thread(engine_lines, settings, [part.name for part in parts]))
         start = asyncio.create_task(supervisor.start())
         await _first(stop.wait(), asyncio.shield(start))
         if start.done() and not stop.is_set():
-            for line in _farewell(settings, parts, start.result()):
+            for line in (*await engines, *_farewell(settings, parts, start.result())):
                 output.say(line)
             await _first(stop.wait(), supervisor.all_gone())
         start.cancel()

@@ -106,11 +106,12 @@ class _LogFile:
         self._file = self._fresh()
 
     def write(self, text: str) -> None:
-        if self._size > LARGEST_FILE:
-            self._file.close()
-            self._file = self._fresh()
         self.last.append(text)
-        self._size += self._file.write(f"{text}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk costs lines of the log, not the conversations
+            if self._size > LARGEST_FILE:
+                self._file.close()
+                self._file = self._fresh()
+            self._size += self._file.write(f"{text}\n".encode())
 
     def close(self) -> None:
         self._file.close()

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -74,7 +75,10 @@ class Supervisor:
             Whether all of them are healthy.
         """
         self._guardian = await Guardian.start()
-        self._tasks = [asyncio.create_task(self._keep(kept), name=f"keep {name}") for name, kept in self._kept.items()]
+        for name, kept in self._kept.items():
+            task = asyncio.create_task(self._keep(kept), name=f"keep {name}")
+            task.add_done_callback(partial(self._kept_no_longer, kept))
+            self._tasks.append(task)
         await asyncio.gather(*(kept.settled.wait() for kept in self._kept.values()))
         return all(kept.ready.is_set() and not kept.given_up for kept in self._kept.values())
 
@@ -176,6 +180,11 @@ class Supervisor:
             return False
         kept.why_not = f"{answer.status_code}: {' '.join(answer.text.split())[:200]}"
         return answer.status_code == 200
+
+    def _kept_no_longer(self, kept: _Kept, task: asyncio.Task[None]) -> None:
+        """A fault of our own must not leave others waiting for this part."""
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._give_up(kept, f"no longer watched: {fault!r}")
 
     def _give_up(self, kept: _Kept, what: str) -> None:
         kept.given_up = True
