@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+HELLO = 'the first message is JSON text: {"agentId": "...", "userId": "...", "agentName": "..."}'
+"""What the first message must be, in words."""
 LONGEST_TEXT = 10_000
 """Characters of a typed message."""
 
@@ -91,18 +93,17 @@ def hello(message: str | bytes) -> Hello:
     Raises:
         WrongMessage: It is anything else.
     """
-    expected = 'the first message is JSON text: {"agentId": "...", "userId": "...", "agentName": "..."}'
     if isinstance(message, bytes):
-        raise WrongMessage(f"{expected}; sound comes after it")
+        raise WrongMessage(f"{HELLO}; sound comes after it")
     try:
         fields = _object(message)
     except WrongMessage as error:
-        raise WrongMessage(f"{expected}; {error}") from error
+        raise WrongMessage(f"{HELLO}; {error}") from error
     if "agentId" not in fields:
-        raise WrongMessage(f"{expected}; agentId is missing")
+        raise WrongMessage(f"{HELLO}; agentId is missing")
     values = [fields.get(name, "") for name in ("agentId", "userId", "agentName")]
     if not all(isinstance(value, str) for value in values):
-        raise WrongMessage(f"{expected}; all three are strings")
+        raise WrongMessage(f"{HELLO}; all three are strings")
     agent_id, user_id, agent_name = (value.strip() for value in values)
     return Hello(agent_id, user_id, agent_name)
 

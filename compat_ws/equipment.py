@@ -1,0 +1,95 @@
+"""What all conversations of this process share: engines, library, leases, places."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from compat_ws.places import Places, default_limit
+from conversation.latency import LatencyHistograms
+from engines.select import Chosen
+from engines.types import EngineError
+from library import Library
+from library.leases import LeaseHolder
+from settings import Settings
+
+logger = logging.getLogger("voice_node.compat_ws")
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Opened when the server starts, closed when it stops."""
+
+    settings: Settings
+    engines: Chosen
+    library: Library
+    leases: LeaseHolder
+    places: Places
+    histograms: LatencyHistograms
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, engines: Chosen, places: Places, histograms: LatencyHistograms
+    ) -> Equipment:
+        """Open the library and tell the other processes that this one is there.
+
+        Raises:
+            LibraryError: The database cannot be used.
+        """
+        library = await Library.open(settings)
+        try:
+            leases = LeaseHolder(library, "compat", places.limit)
+            await leases.start()
+        except BaseException:
+            await library.aclose()
+            raise
+        return cls(settings, engines, library, leases, places, histograms)
+
+    async def start_engines(self) -> None:
+        """Load the engines that aren't yet.
+
+        Raises:
+            EngineError: One can't be; what it says names the fix.
+        """
+        await asyncio.gather(*(engine.start() for engine in _all(self.engines)))
+
+    async def warm_up(self) -> None:
+        """Load the engines before anybody calls; a failure is logged, and tried again with the first call."""
+        try:
+            await self.start_engines()
+        except EngineError as error:
+            logger.warning("an engine isn't ready: %s", error.message)
+
+    async def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether a conversation could be held now, and with what."""
+        healths = await asyncio.gather(*(engine.health() for engine in _all(self.engines)))
+        reasons = [health.reason for health in healths if not health.ok]
+        fields: dict[str, Any] = {
+            "conversations": {"held": self.places.held, "limit": self.places.limit},
+            "engines": {
+                engine.info.kind: {"name": engine.info.name, "model": engine.info.model, "ok": health.ok}
+                for engine, health in zip(_all(self.engines), healths, strict=True)
+            },
+        }
+        if reasons:
+            fields["reason"] = "; ".join(reasons)
+        return not reasons, fields
+
+    async def aclose(self) -> None:
+        """Give everything back."""
+        await self.leases.aclose()
+        await self.library.aclose()
+        await asyncio.gather(*(engine.aclose() for engine in _all(self.engines)), return_exceptions=True)
+
+
+def places_for(settings: Settings, engines: Chosen) -> Places:
+    """As many places as settings say, or as engines and processor hold."""
+    limits = [engine.capacity.limit for engine in _all(engines)]
+    return Places(settings.conversations.max_conversations or default_limit(os.cpu_count() or 1, limits))
+
+
+def _all(engines: Chosen) -> tuple[Any, ...]:
+    return (engines.stt, engines.chat, engines.tts)

@@ -1,0 +1,64 @@
+"""The server on port 8000: the compat WebSocket, health with the conversations held, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+from prometheus_client import Gauge
+
+from compat_ws.call import Converse, converse, serve_call
+from compat_ws.equipment import Equipment, places_for
+from conversation.latency import LatencyHistograms
+from engines.select import Chosen
+from library import LibraryError
+from services.http import create_app
+from settings import Settings
+
+logger = logging.getLogger("voice_node.compat_ws")
+
+
+def create(settings: Settings, engines: Chosen, begin: Converse = converse) -> FastAPI:
+    """The app.
+
+    Args:
+        settings: Addresses, keys, limits.
+        engines: What listens, answers and speaks; closed with the app.
+        begin: Makes the conversation of a socket.
+    """
+    places = places_for(settings, engines)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            equipment = await Equipment.open(settings, engines, places, histograms)
+        except LibraryError as error:
+            logger.error("%s", error)
+            raise
+        app.state.equipment = equipment
+        warming = asyncio.create_task(equipment.warm_up())
+        yield
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        await equipment.aclose()
+
+    async def health() -> tuple[bool, dict[str, Any]]:
+        equipment: Equipment = app.state.equipment
+        return await equipment.health()
+
+    app = create_app("Voice Node WebSocket", settings, health=health, lifespan=lifespan)
+    registry = app.state.metrics.registry
+    histograms = LatencyHistograms(registry)
+    held = Gauge("voice_node_conversations_held", "Conversations held now", registry=registry)
+    held.set_function(lambda: places.held)
+    Gauge("voice_node_conversations_limit", "Conversations held at most", registry=registry).set(places.limit)
+
+    @app.websocket("/ws/{session_id}")
+    async def call(ws: WebSocket, session_id: str) -> None:
+        await serve_call(ws, session_id, app.state.equipment, begin)
+
+    return app
