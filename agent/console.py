@@ -18,7 +18,7 @@ from library.leases import LeaseHolder
 from settings import Settings
 
 ANSWER_WITHIN = 120.0
-"""Seconds a last answer is waited for after the input has ended."""
+"""Seconds an answer is waited for, where the next line or the end waits for it."""
 
 
 class TextScreen:
@@ -55,31 +55,6 @@ class TextScreen:
     def note(self, text: str) -> None:
         """A line of our own."""
         self._write(f"{text}\n")
-
-
-class Answered:
-    """Tells when the agent has answered what was typed: it thought, and listens again."""
-
-    def __init__(self) -> None:
-        self._done = asyncio.Event()
-        self._done.set()
-        self._began = False
-
-    def asked(self) -> None:
-        """Something was typed."""
-        self._done.clear()
-        self._began = False
-
-    def state(self, state: str) -> None:
-        """The agent's state changed."""
-        if state in ("thinking", "speaking"):
-            self._began = True
-        elif self._began:
-            self._done.set()
-
-    async def wait(self) -> None:
-        """Until the answer to what was asked last is there."""
-        await self._done.wait()
 
 
 @asynccontextmanager
@@ -142,16 +117,15 @@ async def talk_by_text(
     engines = choose(settings, "conversation")
     for why in engines.why:
         screen.note(why)
-    answered = Answered()
     lost = asyncio.Event()
-    events = Events(transcript=screen.transcript, state=answered.state, error=screen.error, lost=lost.set)
+    events = Events(transcript=screen.transcript, error=screen.error, lost=lost.set)
     async with conversation_here(
         settings, engines, events, personality=personality, session_id=session_id
     ) as conversation:
         await engines.chat.start()
         await conversation.start(None, None)
         screen.note(f"You talk to {conversation.personality.name}; Ctrl-D ends.")
-        reading = asyncio.create_task(_read(conversation, answered, lines or sys.stdin))
+        reading = asyncio.create_task(_read(conversation, lines or sys.stdin))
         losing = asyncio.create_task(lost.wait())
         await asyncio.wait({reading, losing}, return_when=asyncio.FIRST_COMPLETED)
         if lost.is_set():
@@ -162,21 +136,19 @@ async def talk_by_text(
     return 0
 
 
-async def _read(conversation: Conversation, answered: Answered, lines: TextIO) -> None:
+async def _read(conversation: Conversation, lines: TextIO) -> None:
+    """Type line after line; piped ones are a script, in which each waits until all before it is answered."""
+    scripted = not lines.isatty()
     async for line in read_lines(lines):
-        if line.strip():
-            answered.asked()
-            await conversation.type(line)
-            if not lines.isatty():
-                # Piped lines are a script: each waits for the answer to the one before. At a keyboard a new
-                # line interrupts.
-                await _answer(answered)
-    await _answer(answered)
+        if scripted:
+            await _answered(conversation)
+        await conversation.type(line)
+    await _answered(conversation)
 
 
-async def _answer(answered: Answered) -> None:
+async def _answered(conversation: Conversation) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(answered.wait(), ANSWER_WITHIN)
+        await asyncio.wait_for(conversation.session.wait_for_idle(), ANSWER_WITHIN)
 
 
 async def read_lines(lines: TextIO) -> AsyncIterator[str]:

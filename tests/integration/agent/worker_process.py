@@ -91,6 +91,7 @@ def running_agent(server: LiveKitServer, folder: Path, *arguments: str, **variab
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     agent = AgentProcess(process, port, environment, log)
     try:
