@@ -35,7 +35,7 @@ class Equipment:
 
     @classmethod
     async def open(cls, settings: Settings) -> Equipment:
-        """Choose and start the engines, open the library, announce this process with its one place.
+        """Choose and start the engines, open the library, announce this process.
 
         Raises:
             EngineError: An engine isn't configured or can't be started.
@@ -47,7 +47,8 @@ class Equipment:
         library: Library | None = None
         try:
             library = await Library.open(settings)
-            leases = LeaseHolder(library, "agent", 1)
+            # The worker has given this job a place; it has none to offer before it takes its own.
+            leases = LeaseHolder(library, "agent", 0)
             await leases.start()
             await asyncio.gather(*starting)
         except BaseException:

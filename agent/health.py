@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from prometheus_client import Gauge
+from starlette.responses import RedirectResponse
 
 from agent.places import Places
 from agent.turns import TURN_LOGGER, TurnCounter
@@ -47,7 +48,13 @@ async def health_page(
             fields["reason"] = f"not connected to livekit-server at {settings.livekit_url}: is it running?"
         return connected(), fields
 
-    app = create_app("Voice Node agent", settings, health=health)
+    app = create_app("Voice Node agent", settings, health=health, public_paths=("/",))
+
+    @app.get("/")
+    async def customary() -> RedirectResponse:
+        """Where LiveKit's workers have their health."""
+        return RedirectResponse("/health")
+
     registry = app.state.metrics.registry
     held = Gauge("voice_node_conversations", "Conversations held now", registry=registry)
     held.set_function(lambda: places.held)

@@ -82,9 +82,9 @@ def all_parts(settings: Settings) -> tuple[Part, ...]:
         service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", services),
         Part(
             "agent",
-            (python, str(ROOT / "agent" / "main.py"), "start"),
+            (python, str(ROOT / "agent" / "main.py"), "start", "--drain", "0"),
             (Port(network.agent_port, "AGENT_PORT", network.host),),
-            f"{agent}/",
+            f"{agent}/health",
             agent,
             ("livekit", *services),
         ),
