@@ -123,8 +123,9 @@ class _LogFile:
             older = self.path if number == 1 else self.path.with_name(f"{self.path.name}.{number - 1}")
             with contextlib.suppress(FileNotFoundError):
                 older.replace(self.path.with_name(f"{self.path.name}.{number}"))
+        fresh = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
         self._size = 0
-        return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
+        return fresh
 
 
 def _print(stream: TextIO, text: str) -> None:
