@@ -6,15 +6,11 @@ import argparse
 import gc
 import sys
 
-from compat_ws.service import create
-from engines.select import choose
-from engines.types import EngineError
-from services.http import serve
 from settings import Settings
 
 
 def main() -> int:
-    """Read the command line and serve until stopped."""
+    """Read the command line and serve until stopped; gives the exit code."""
     settings = Settings()
     network = settings.network
     parser = argparse.ArgumentParser(
@@ -25,6 +21,17 @@ def main() -> int:
     parser.add_argument("--host", default=network.host, help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=network.compat_port, help="port (%(default)s)")
     given = parser.parse_args()
+    return serve(settings, given.host, given.port)
+
+
+def serve(settings: Settings, host: str, port: int) -> int:
+    """Choose the engines and serve; gives the exit code."""
+    # Imported here, so that a question about the command line isn't answered seconds later.
+    from compat_ws.service import create
+    from engines.select import choose
+    from engines.types import EngineError
+    from services import http
+
     try:
         engines = choose(settings, "conversation")
     except EngineError as error:
@@ -37,7 +44,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    return serve(app, given.host, given.port, settings.operations.log_level, setting="COMPAT_PORT")
+    return http.serve(app, host, port, settings.operations.log_level, setting="COMPAT_PORT")
 
 
 if __name__ == "__main__":

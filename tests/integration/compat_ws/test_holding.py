@@ -1,0 +1,128 @@
+"""Who holds a conversation: places, leases, replacement, and what is left when a call ends, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import httpx
+from livekit.agents import CloseEvent, CloseReason
+from websockets.asyncio.client import connect
+
+from engines.types import EngineNotConfigured
+from library import DatabaseError
+from library.leases import LeaseHolder
+from tests.integration.compat_ws.conftest import House, Open, ending, until
+
+HELLO = json.dumps({"agentId": "", "userId": "u1", "agentName": ""})
+
+
+async def test_a_second_socket_replaces_the_first(house: House) -> None:
+    async with await house.call("s1") as first, await house.call("s1") as second:
+        told, code, reason = await ending(first)
+        assert (told[-1]["code"], code) == ("replaced", 1008)
+        assert reason
+        await until(lambda: house.talks[0].closed)
+        assert not house.talks[1].closed
+        assert house.talks[1].lease.held
+        await second.ping()
+
+
+async def test_another_process_that_takes_the_conversation_ends_the_call(house: House) -> None:
+    other = LeaseHolder(house.equipment.library, "agent", None)
+    await other.start()
+    async with await house.call("s1") as client:
+        lease = await other.claim("s1", "room")
+        told, code, _ = await ending(client)
+        assert (told[-1]["code"], code) == ("replaced", 1008)
+        await until(lambda: house.equipment.places.held == 0)
+        assert lease.held
+    row = await house.equipment.library.leases.get("s1")
+    assert row is not None
+    assert row.kind == "agent"
+    await other.aclose()
+
+
+async def test_a_call_that_ends_leaves_nothing_behind(house: House) -> None:
+    async with await house.call("s1"):
+        row = await house.equipment.library.leases.get("s1")
+        assert row is not None
+        assert row.kind == "compat"
+        assert house.equipment.places.held == 1
+    await until(lambda: house.equipment.places.held == 0)
+    assert house.talks[0].closed
+    assert await house.equipment.library.leases.get("s1") is None
+
+
+async def test_a_line_that_breaks_ends_the_call(house: House) -> None:
+    client = await house.call("s1")
+    client.transport.abort()
+    await until(lambda: house.talks[0].closed and house.equipment.places.held == 0)
+
+
+async def test_when_every_place_is_taken_the_next_is_told_to_try_later(open_house: Open) -> None:
+    house = await open_house(MAX_CONVERSATIONS="1")
+    async with await house.call("s1"):
+        async with connect(house.address("/ws/s2")) as client:
+            await client.send(HELLO)
+            told, code, _ = await ending(client)
+        assert (told[-1]["code"], code) == ("full", 1013)
+        async with await house.call("s1"):
+            pass
+    await until(lambda: house.equipment.places.held == 0)
+    async with await house.call("s2"):
+        pass
+
+
+async def test_what_cannot_begin_says_why(house: House) -> None:
+    for failure, code in [
+        (EngineNotConfigured("set GROQ_API_KEY"), "not_configured"),
+        (DatabaseError("the database is gone"), "unavailable"),
+    ]:
+        house.failure = failure
+        async with connect(house.address("/ws/s1")) as client:
+            await client.send(HELLO)
+            told, close, _ = await ending(client)
+        assert (told[-1]["code"], close) == (code, 1013)
+        await until(lambda: house.equipment.places.held == 0)
+
+
+async def test_engines_that_fail_for_good_end_the_call(house: House) -> None:
+    async with await house.call("s1") as client:
+        house.talks[0].session.emit("close", CloseEvent(reason=CloseReason.USER_INITIATED))
+        house.talks[0].session.emit("close", CloseEvent(reason=CloseReason.ERROR))
+        told, code, _ = await ending(client)
+    assert (told[-1]["code"], code) == ("unavailable", 1013)
+
+
+async def test_a_stopping_server_closes_its_calls(open_house: Open) -> None:
+    house = await open_house()
+    async with await house.call("s1") as client:
+        house.server.should_exit = True
+        _, code, _ = await ending(client)
+    assert code == 1012
+    await until(lambda: house.talks[0].closed)
+
+
+async def test_health_and_metrics_tell_what_is_held(open_house: Open) -> None:
+    house = await open_house(MAX_CONVERSATIONS="7")
+    async with await house.call("s1"), httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}") as http:
+        health = await http.get("/health")
+        assert health.status_code == 200
+        assert health.json()["conversations"] == {"held": 1, "limit": 7}
+        assert health.json()["engines"]["stt"] == {"name": "scripted", "model": "scripted", "ok": True}
+        metrics = (await http.get("/metrics")).text
+        assert "voice_node_conversations_held 1.0" in metrics
+        assert "voice_node_conversations_limit 7.0" in metrics
+        assert "voice_node_turn_seconds" in metrics
+
+
+async def test_its_command_line_explains_itself() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "compat_ws", "--help", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"WebSocket" in out
+    assert b"--port" in out
