@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
 from steps import ROOT, VENV, StepFailed, fingerprint, is_done, mark_done, run, step
-from system import has_gpu, install_packages
+from system import has_gpu
 
-PREBUILT = ((3, 11), (3, 13))
+PREBUILT = ("3.11", "3.13")
 """Python versions for which every package comes ready built; with others PocketSphinx is compiled here."""
+
+HAS_HEADERS = "import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path('include') + '/Python.h'))"
+"""What a Python says of the headers that compiling for it needs."""
 
 UV = VENV / "bin" / "uv"
 PYTHON = VENV / "bin" / "python"
@@ -67,38 +69,39 @@ def _works(python: Path) -> bool:
     """Whether the environment is there and its Python still runs (the system's may have been upgraded away)."""
     if not python.exists():
         return False
-    return subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    return _does(python, "import pip")
+
+
+def system_packages() -> list[str]:
+    """Debian packages without which the environment can't be made: Python's venv module, and maybe a compiler."""
+    if _works(PYTHON):
+        return []
+    python = _best_python()
+    packages = []
+    if not _does(python, "import ensurepip, venv"):
+        packages.append(f"python{_version(python)}-venv")
+    if _version(python) not in PREBUILT and not (shutil.which("g++") and _does(python, HAS_HEADERS)):
+        packages += ["build-essential", f"python{_version(python)}-dev"]
+    return packages
 
 
 def _make_environment() -> str:
-    python = _best_python()
-    if subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode != 0:
-        version = _version(python)
-        install_packages([f"python{version}-venv"], "Python's venv module")
-    run(
-        "venv", [python, "-m", "venv", "--clear", VENV], fix="See the message above; PYTHON=... chooses another Python."
-    )
+    fix = "See the message above; PYTHON=... chooses another Python."
+    run("venv", [_best_python(), "-m", "venv", "--clear", VENV], fix=fix)
     shutil.rmtree(ROOT / ".tools" / "stamps", ignore_errors=True)  # whatever was installed is gone
     return f"Python {_version(PYTHON)}"
 
 
 def _best_python() -> str:
     """This Python, or one beside it that needs no compiler."""
-    if sys.version_info[:2] in PREBUILT:
-        return sys.executable
-    for major, minor in PREBUILT:
-        other = shutil.which(f"python{major}.{minor}")
-        if other and _works_at_all(other):
-            return other
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    if not (headers.exists() and shutil.which("g++")):
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        install_packages(["build-essential", f"python{version}-dev"], f"With Python {version}, PocketSphinx")
-    return sys.executable
+    names = (sys.executable, *(f"python{version}" for version in PREBUILT))
+    found = [path for name in names if (path := shutil.which(name)) and _does(path, "")]
+    return next((path for path in found if _version(path) in PREBUILT), sys.executable)
 
 
-def _works_at_all(python: str) -> bool:
-    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+def _does(python: str | Path, code: str) -> bool:
+    """Whether a Python runs this code to its end."""
+    return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def _version(python: str | Path) -> str:

@@ -33,7 +33,7 @@ def main() -> int:
     import page
     import python_env
     from steps import StepFailed, leave, say, step, together
-    from system import install_packages, missing_packages
+    from system import FOR_TESTS, install_packages, missing_packages
 
     purpose = sys.argv[1] if len(sys.argv) > 1 else "run"
     if purpose not in ("run", "test"):
@@ -41,11 +41,11 @@ def main() -> int:
     begun = time.monotonic()
     print(f"Setting up ({purpose})", flush=True)
     try:
+        packages = python_env.system_packages()
         if purpose == "test":
-            packages = os.environ.get("TEST_APT", "chromium flite sox ffmpeg postgresql").split()
-            missing = missing_packages(packages)
-            if missing:
-                step(f"system packages: {' '.join(missing)}", lambda: install_packages(missing, "Testing") and None)
+            packages += missing_packages(os.environ.get("TEST_APT", "").split() or FOR_TESTS)
+        if packages:
+            step(f"system packages: {' '.join(packages)}", lambda: install_packages(packages))
         extras = python_env.extras_wanted(os.environ.get("EXTRAS", "").replace(",", " ").split())
         sets = ["dev" if purpose == "test" else "base", *extras]
         python_env.prepare()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from steps import StepFailed, run
 
+FOR_TESTS = ("chromium", "flite", "sox", "ffmpeg", "postgresql")
+"""Debian packages of the tests; TEST_APT names others instead."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Commands under which Chromium is found; any one of them serves the tests."""
 
@@ -26,28 +29,21 @@ def _is_there(package: str) -> bool:
     return any(map(shutil.which, BROWSERS if package == "chromium" else (package,)))
 
 
-def install_packages(packages: Sequence[str], purpose: str) -> str:
+def install_packages(packages: Sequence[str]) -> None:
     """Install Debian packages.
-
-    Args:
-        packages: Their names.
-        purpose: What needs them, for the message.
 
     Raises:
         StepFailed: Neither root nor sudo is there, or there is no apt; the message is the line to type.
     """
     line = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
     if not shutil.which("apt-get"):
-        raise StepFailed(f"{purpose} needs: {' '.join(packages)}. Install them with this system's package manager.")
+        raise StepFailed(f"these are missing: {' '.join(packages)}. Install them with this system's package manager.")
     root = _root()
     if root is None:
-        raise StepFailed(f"{purpose} needs packages of the system. As root, type:\n\n      {line}\n")
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    update = [*root, "apt-get", "update"]
-    install = [*root, "env", "DEBIAN_FRONTEND=noninteractive", *line.split()]
-    run("apt-update", update, env=quiet, fix="Is there a network, and are the sources in /etc/apt right?")
-    run("apt-install", install, env=quiet, fix=f"As root, type: {line}")
-    return " ".join(packages)
+        raise StepFailed(f"packages of the system are missing. As root, type:\n\n      {line}\n")
+    fix = f"Is there a network, and are the sources in /etc/apt right? As root by hand: apt-get update; {line}"
+    run("apt-update", [*root, "apt-get", "update"], fix=fix)
+    run("apt-install", [*root, "env", "DEBIAN_FRONTEND=noninteractive", *line.split()], fix=fix)
 
 
 def _root() -> list[str] | None:
