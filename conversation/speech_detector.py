@@ -261,9 +261,10 @@ class AudioSpeechDetector:
         else:
             self._silence += 1
         full = len(self._recording) >= self._longest
-        if full or (self._silence and self.silence_duration >= self.max_silence_duration - 1e-6):
+        quiet = self._silence > 0 and self.silence_duration >= self.max_silence_duration - 1e-6
+        if full or quiet:
             at = self._last_speech_at
-            events.append(SpeechEnded(at, self._finish(cut=full and window.speech)))
+            events.append(SpeechEnded(at, self._finish(cut=not quiet)))
 
     def _finish(self, *, cut: bool) -> Utterance | None:
         """Close the recording; speech before a cut counts towards the least an utterance must have."""
