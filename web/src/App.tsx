@@ -27,7 +27,10 @@ export function App() {
   const problem = view.problem ?? choices.problem;
   const keyWanted = problem?.code === "key-needed" || problem?.code === "key-unknown";
 
-  const start = () => void call.start({ session, user: stored.user(), personality: chosen?.id ?? null });
+  const start = () => {
+    stored.noteTalk(session);
+    void call.start({ session, user: stored.user(), personality: chosen?.id ?? null });
+  };
   const startAnew = () => {
     call.clear();
     setSession(stored.newSession());
@@ -59,6 +62,11 @@ export function App() {
             <Status view={view} />
           </div>
           <CallButton running={running} again={view.phase === "ended"} onStart={start} onStop={() => call.stop()} />
+          {view.phase === "idle" && stored.talkedBefore(session) && (
+            <p className="quiet hint" data-testid="continued">
+              You go on with your last conversation.
+            </p>
+          )}
           {view.soundBlocked && (
             <button type="button" className="plain" data-testid="unlock-sound" onClick={() => void call.unlockSound()}>
               Turn the sound on

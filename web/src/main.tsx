@@ -1,8 +1,11 @@
+import { setLogLevel } from "livekit-client";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { App } from "./App.tsx";
 import "./styles/page.css";
+
+setLogLevel("warn");
 
 const root = document.getElementById("root");
 if (!root) throw new Error("the page has no #root");

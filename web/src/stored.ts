@@ -1,6 +1,7 @@
 /** What this browser keeps: the conversation it goes on with, who its user is, their choice, and the server's key. */
 
 const SESSION = "voice-node.session";
+const TALKED = "voice-node.talked";
 const USER = "voice-node.user";
 const PERSONALITY = "voice-node.personality";
 const KEY = "voice-node.key";
@@ -59,6 +60,15 @@ export function newSession(): string {
   write(lasting, SESSION, id);
   putIntoAddress(id);
   return id;
+}
+
+/** Whether something was said in this conversation before, from this browser. */
+export function talkedBefore(id: string): boolean {
+  return read(lasting, TALKED) === id;
+}
+
+export function noteTalk(id: string): void {
+  write(lasting, TALKED, id);
 }
 
 /** This browser's user, the same at every visit. */

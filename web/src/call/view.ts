@@ -36,6 +36,11 @@ export function underWay(phase: Phase): boolean {
   return phase !== "idle" && phase !== "ended";
 }
 
+/** Whether both sides are there and talk. */
+export function agentTalks(phase: Phase): boolean {
+  return phase === "listening" || phase === "thinking" || phase === "speaking";
+}
+
 /** The agent of a room; the newest, where one that died is still listed. */
 export function agentIn(room: Room): RemoteParticipant | null {
   const agents = [...room.remoteParticipants.values()].filter((one) => one.kind === ParticipantKind.AGENT);

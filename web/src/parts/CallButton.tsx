@@ -9,11 +9,20 @@ interface Props {
 
 export function CallButton({ running, again, onStart, onStop }: Props) {
   return running ? (
-    <button key="call" type="button" className="call stop" data-testid="stop" onClick={onStop}>
+    <button
+      key="call"
+      type="button"
+      className="call stop"
+      data-testid="stop"
+      aria-label="End the call"
+      onClick={onStop}
+    >
       <svg viewBox="0 0 20 20" aria-hidden="true">
         <rect x="5" y="5" width="10" height="10" rx="2" />
       </svg>
-      End the call
+      <span>
+        End<span className="wide"> the call</span>
+      </span>
     </button>
   ) : (
     <button key="call" type="button" className="call start" data-testid="start" onClick={onStart}>

@@ -1,6 +1,6 @@
 /** What is going on, in words, with the last turn's delay beside it. */
 
-import type { CallView } from "../call/view.ts";
+import { agentTalks, type CallView } from "../call/view.ts";
 import { ANNOUNCED, STATUS } from "./words.ts";
 
 export function Status({ view }: { view: CallView }) {
@@ -10,7 +10,7 @@ export function Status({ view }: { view: CallView }) {
         {STATUS[view.phase]}
       </p>
       <p className="delay" data-testid="delay">
-        {view.delay === null ? "" : `Answered in ${Math.max(0, view.delay).toFixed(2)} s`}
+        {view.delay === null || !agentTalks(view.phase) ? "" : `Answered in ${Math.max(0, view.delay).toFixed(2)} s`}
       </p>
       <output className="unseen">{ANNOUNCED[view.phase]}</output>
     </div>

@@ -21,6 +21,17 @@ export function Transcript({ segments, agentName, running }: Props) {
     if (element && following.current) element.scrollTop = element.scrollHeight;
   }, [segments]);
 
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return undefined;
+    // A problem shown beside it, a phone's keyboard: the newest words stay in sight.
+    const watcher = new ResizeObserver(() => {
+      if (following.current) element.scrollTop = element.scrollHeight;
+    });
+    watcher.observe(element);
+    return () => watcher.disconnect();
+  }, []);
+
   const noteScroll = () => {
     const element = box.current;
     if (element) following.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
