@@ -37,7 +37,9 @@ def pins(name: str) -> dict[str, list[Requirement]]:
 def test_every_dependency_is_pinned_to_a_version_it_allows(name: str, wanted: list[str]) -> None:
     pinned = pins(name)
     for dependency in map(Requirement, wanted):
-        versions = [next(iter(pin.specifier)).version for pin in pinned[canonicalize_name(dependency.name)]]
+        found = pinned.get(canonicalize_name(dependency.name), [])
+        assert found, f"{dependency} is not pinned: type 'make lock'"
+        versions = [next(iter(pin.specifier)).version for pin in found]
         assert all(dependency.specifier.contains(version) for version in versions), f"{dependency}: type 'make lock'"
 
 
