@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,7 @@ LONGEST_RETRY = 15.0
 CLOSE_DEADLINE = 2.0
 
 E = TypeVar("E", bound=Engine)
+T = TypeVar("T")
 
 
 class Part(Generic[E]):
@@ -53,6 +55,7 @@ class Part(Generic[E]):
         self.engine = engine
         self._with_library = with_library
         self._library: Library | None = None
+        self._others: dict[str, E] = {}
         self._ready = False
         self._reason = "starting"
         self.app: FastAPI = create_app(title, settings, health=self.health, lifespan=self._life)
@@ -89,6 +92,27 @@ class Part(Generic[E]):
         if self._library is None:
             raise ApiError(503, "unavailable", f"The database isn't open yet: {self._reason}", {"Retry-After": "1"})
         return self._library
+
+    def also(self, name: str, build: Callable[[], E]) -> E:
+        """A further engine that one of the service's paths is for; made when first asked for, closed with the part.
+
+        Raises:
+            EngineNotConfigured: It can't be built; says what to do.
+        """
+        if name not in self._others:
+            self._others[name] = build()
+        return self._others[name]
+
+    async def timed(self, results: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """The results of one call, the time to the first of them noted."""
+        began = time.perf_counter()
+        waiting = True
+        async with aclosing(results):
+            async for result in results:
+                if waiting:
+                    waiting = False
+                    self.seconds.observe(time.perf_counter() - began)
+                yield result
 
     async def health(self) -> tuple[bool, Mapping[str, Any]]:
         """Whether the service can serve, with its engine and capacity."""
@@ -134,11 +158,12 @@ class Part(Generic[E]):
             pause = min(LONGEST_RETRY, pause * 2)
 
     async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_DEADLINE):
-                await self.engine.aclose()
-        except Exception:
-            logger.exception("engine did not close", extra={"part": self.kind})
+        for engine in (self.engine, *self._others.values()):
+            try:
+                async with asyncio.timeout(CLOSE_DEADLINE):
+                    await engine.aclose()
+            except Exception:
+                logger.exception("engine did not close", extra={"part": self.kind, "engine": engine.info.name})
         if self._library is not None:
             await self._library.aclose()
 
