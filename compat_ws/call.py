@@ -159,6 +159,7 @@ class _Call:
         finally:
             await _stop(tasks)
             self._microphone.close()
+            output.settle()  # what the client was sent whole, it has; it may have left before its sound was over
             await talk.aclose()
             await output.aclose()
 

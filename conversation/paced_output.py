@@ -169,6 +169,13 @@ class PacedOutput(io.AudioOutput):
         if self._open is not None:
             self._open.truncated = True
 
+    def settle(self) -> None:
+        """The line has closed: replies that the sink was given whole count as heard to their end."""
+        self._hand_over()
+        while self._segments and self._segments[0].handed_over:
+            segment = self._segments.popleft()
+            self._report(segment, segment.sent / self._rate, interrupted=segment.failed)
+
     async def aclose(self) -> None:
         """Stop: what wasn't heard is dropped and reported as interrupted; idempotent."""
         self._closed = True

@@ -388,6 +388,19 @@ async def test_closing_ends_what_is_under_way_and_all_that_comes_later() -> None
 
 
 @virtual_time
+async def test_when_the_line_closes_a_reply_that_was_sent_whole_counts_as_heard() -> None:
+    heard = Heard()
+    await heard.speak(0.3)
+    await heard.speak(3.0)
+    await asyncio.sleep(0.1)
+    heard.output.settle()
+    assert [(event.interrupted, event.playback_position) for _, event in heard.finished] == [(False, 0.3)]
+    await heard.output.aclose()
+    assert heard.last.interrupted
+    assert heard.last.playback_position == 0.0
+
+
+@virtual_time
 async def test_only_mono_at_its_rate_is_taken_and_a_lead_holds_a_frame() -> None:
     heard = Heard()
     with pytest.raises(ValueError, match="1 channel at 24000 Hz"):
