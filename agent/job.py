@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Coroutine
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AutoSubscribe, JobContext, JobProcess
+from livekit.agents import AutoSubscribe, JobContext
 from livekit.agents.voice import CloseEvent, CloseReason, io
 
 from agent.equipment import Equipment
@@ -40,19 +39,6 @@ NOBODY_FOR = 60.0
 """Seconds a job waits for the first human."""
 TELLING = 0.5
 """Seconds left for an error's words to reach the page before the room is closed."""
-
-
-def prepare(process: JobProcess) -> None:
-    """Get an idle job process ready, before it has an event loop; agent.preload has imported everything by now."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the worker ends its jobs, also when a whole process group is told to
-    logging.getLogger("livekit").addFilter(_says_something)
-    process.userdata["settings"] = Settings()
-
-
-def _says_something(record: logging.LogRecord) -> bool:
-    """LiveKit's native part warns of every microphone that has ended by itself, when its handle is dropped."""
-    return "drop unknown FFI handle" not in record.getMessage()
 
 
 async def entry(context: JobContext) -> None:

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import aiosqlite
 from livekit import local_inference
 
-import agent.job as job
+from agent import job, job_process
+from engines import chat, stt, tts
+from engines.chat import companion
+from engines.chat import service as chat_service
+from engines.stt import pocketsphinx
+from engines.stt import service as stt_service
+from engines.tts import espeak
+from engines.tts import service as tts_service
 
-__all__ = ["job"]
+__all__ = [
+    "aiosqlite",
+    "chat",
+    "chat_service",
+    "companion",
+    "espeak",
+    "job",
+    "job_process",
+    "pocketsphinx",
+    "stt",
+    "stt_service",
+    "tts",
+    "tts_service",
+]
 
 local_inference.init_vad()

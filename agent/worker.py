@@ -15,7 +15,8 @@ from livekit.agents import AgentServer, JobExecutorType
 from livekit.agents.utils.hw import get_cpu_monitor
 
 from agent.health import health_page
-from agent.job import entry, prepare
+from agent.job import entry
+from agent.job_process import prepare
 from agent.places import Places, default_limit
 from engines.select import Chosen, choose
 from library import Library

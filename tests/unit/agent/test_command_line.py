@@ -16,6 +16,7 @@ from watchfiles import Change
 
 from agent.commands import main, parser
 from agent.downloads import EMBEDDED, KNOWN, DownloadError, Downloads
+from agent.job_process import PANICKED
 from agent.reload import CodeFilter, run_reloading, watched
 from agent.turns import HEARD, TurnCounter
 from agent.worker import proxy_for
@@ -132,3 +133,25 @@ async def test_a_change_starts_the_worker_anew_and_a_signal_ends_it(tmp_path: Pa
     await asyncio.wait_for(started(2), 30)
     signal.raise_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running, 30) == 0
+
+
+def test_a_panic_of_the_native_part_ends_a_job_that_ignores_signals() -> None:
+    script = (
+        "import ctypes, signal\n"
+        "from types import SimpleNamespace\n"
+        "from livekit.rtc import _ffi_client\n"
+        "from livekit.rtc._proto import ffi_pb2\n"
+        "from agent.job_process import prepare\n"
+        "prepare(SimpleNamespace(userdata={}))\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "event = ffi_pb2.FfiEvent()\n"
+        "event.panic.message = 'gone'\n"
+        "data = event.SerializeToString()\n"
+        "buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)\n"
+        "_ffi_client.ffi_event_callback(buffer, len(data))\n"
+        "print('still here')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == PANICKED, ran.stderr
+    assert "gone" in ran.stderr
+    assert "still here" not in ran.stdout
