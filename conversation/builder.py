@@ -6,6 +6,7 @@ stored history come from below. What a transport wants to know it hears through 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,6 +231,7 @@ class Conversation:
         """End the conversation: stop listening and speaking, store what was said; idempotent."""
         session, self._session = self._session, None
         if session is not None:
+            await _let_speech_end(session)
             await session.aclose()
             await self._ear.aclose()
         await self._history.aclose()
@@ -344,3 +346,21 @@ class Conversation:
             self.events.interrupted()
         else:
             self.events.reply_done()
+
+
+async def _let_speech_end(session: AgentSession[None]) -> None:
+    """Have what is being said stored, as far as it was heard, before its session goes.
+
+    A caller who hangs up at the last word is faster than the framework, which adds the reply to its history a
+    moment after playback has finished; such a reply is whole and must not count as cut short.
+    """
+    speech = session.current_speech
+    if speech is None or speech.done():
+        return
+    for seconds in (0.1, 1.0):
+        try:
+            async with asyncio.timeout(seconds):
+                await speech.wait_for_playout()
+            return
+        except TimeoutError:
+            speech.interrupt(force=True)
