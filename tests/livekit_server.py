@@ -114,8 +114,10 @@ def _start(folder: Path, wanted: int | None, key: str, secret: str, level: str) 
     log = folder / "livekit-server.log"
     for _ in range(4):  # another program may take a port between our looking and the server's listening
         port, tcp_port, udp_port = wanted or free_port(), free_port(), free_port(socket.SOCK_DGRAM)
-        # Through the environment, so that the secret stands in no process list.
-        environment = os.environ | {"LIVEKIT_CONFIG": _config(port, tcp_port, udp_port, key, secret, level)}
+        # Through the environment, so that the secret stands in no process list. It reads more LIVEKIT_ variables, which
+        # may be another server's.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
+        environment["LIVEKIT_CONFIG"] = _config(port, tcp_port, udp_port, key, secret, level)
         with log.open("wb") as output:
             process = _spawn(environment, output)
         server = LiveKitServer(port, tcp_port, udp_port, key, secret, process, log)

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from tests.e2e.chromium import FLAGS, chromium
 from tests.integration.token_server.scripted_agent import ScriptedAgent
 from tests.integration.token_server.stage import Served, serving, until, worker_alive
-from tests.livekit_server import LiveKitServer
+from tests.livekit_server import LiveKitServer, running_livekit_server
 from token_server.page import BUILT
 
 SOON = 30_000
@@ -250,3 +250,26 @@ async def test_nothing_is_loaded_from_elsewhere_and_nothing_breaks_the_policy(
     assert hosts == {f"127.0.0.1:{served.port}"}
     assert not [line for line in console if not line.startswith(("info", "debug", "log"))], console
     await agent.leave()
+
+
+async def test_a_call_survives_a_livekit_server_that_is_restarted(
+    environment: pytest.MonkeyPatch, page: Page, livekit: LiveKitServer
+) -> None:
+    with running_livekit_server(key=livekit.key, secret=livekit.secret) as first:
+        environment.setenv("LIVEKIT_PORT", str(first.port))
+        async with serving(BUILT) as served:
+            agent = await talking(page, served, first)
+            await agent.words("hello there", "s1", final=True, by=agent.person)
+            await shows(page, ("user", "true", "hello there"))
+            first.stop()
+            await shows_state(page, "reconnecting")
+            with running_livekit_server(port=first.port, key=first.key, secret=first.secret) as second:
+                async with worker_alive(served):
+                    again = await ScriptedAgent.join(second, await conversation(page), "agent-another")
+                    await until(lambda: bool(again.room.remote_participants), within=60)
+                    await again.state("listening")
+                    await shows_state(page, "listening")
+                await shows(page, ("user", "true", "hello there"))
+                await page.get_by_test_id("stop").click()
+                await again.leave()
+            await agent.leave()
