@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engines.fallback import FallbackTranscriber
 from engines.select import Chosen, choose, named
@@ -14,6 +15,8 @@ from library.leases import LeaseHolder
 from settings import Settings
 
 EMBEDDED_EAR = "pocketsphinx"
+SERVICE_ANSWERS_WITHIN = 1.0
+"""Seconds a running speech-to-text service has to say that it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ class Equipment:
             EngineError: An engine isn't configured or can't be started.
             LibraryError: The database cannot be used.
         """
-        engines, service = engines_for_a_room(settings)
-        hearing = asyncio.create_task(_start_ear(engines.stt, service), name="start the ear")
-        starting = [asyncio.create_task(engine.start()) for engine in (engines.chat, engines.tts)]
+        chosen = choose(_with_one_recognizer(settings), "conversation")
+        starting = [asyncio.create_task(engine.start()) for engine in (chosen.chat, chosen.tts)]
+        listening = asyncio.create_task(_running_service(settings, chosen))
         library: Library | None = None
         try:
             library = await Library.open(settings)
@@ -51,12 +54,16 @@ class Equipment:
             leases = LeaseHolder(library, "agent", 0)
             await leases.start()
             await asyncio.gather(*starting)
+            service = await listening
         except BaseException:
-            await _drop(hearing, *starting)
+            await _drop(listening, *starting)
             if library is not None:
                 await library.aclose()
             raise
-        return cls(engines, library, leases, hearing)
+        if service is not None:
+            hearing = asyncio.create_task(asyncio.sleep(0))
+            return cls(replace(chosen, stt=FallbackTranscriber([service, chosen.stt])), library, leases, hearing)
+        return cls(chosen, library, leases, asyncio.create_task(chosen.stt.start(), name="start the ear"))
 
     async def aclose(self) -> None:
         """Give everything back."""
@@ -67,35 +74,32 @@ class Equipment:
             await engine.aclose()
 
 
-def engines_for_a_room(settings: Settings) -> tuple[Chosen, Transcriber | None]:
-    """The engines of one room's conversation, and the running service among them, if it is to be asked first.
-
-    The embedded recognizer works in processes of its own. A room's job needs one of them, and none where
-    `auto` would take it while the speech-to-text service runs on this machine: that has loaded the same
-    recognizer already, for all conversations.
-    """
+def _with_one_recognizer(settings: Settings) -> Settings:
+    """The settings of a process that holds one conversation, for which one recognizer is enough."""
     single = copy.copy(settings)
     single.engines = settings.engines.model_copy(update={"pocketsphinx_processes": 1})
-    chosen = choose(single, "conversation")
+    return single
+
+
+async def _running_service(settings: Settings, chosen: Chosen) -> Transcriber | None:
+    """The speech-to-text service, started, where it serves a room better than what was chosen.
+
+    That is where `auto` took the embedded recognizer: the service has loaded the same one already, once
+    for all conversations, in place of a process for each room.
+    """
     if "auto" not in settings.engines.stt or chosen.stt.info.name != EMBEDDED_EAR:
-        return chosen, None
-    service = named(single, "stt", "service", "conversation")
-    return replace(chosen, stt=FallbackTranscriber([service, chosen.stt])), service
-
-
-async def _start_ear(ear: Transcriber, service: Transcriber | None) -> None:
-    """Start the service alone where it runs: the embedded recognizer behind it loads when it is needed."""
-    if service is not None:
-        try:
+        return None
+    service = named(settings, "stt", "service", "conversation")
+    try:
+        async with asyncio.timeout(SERVICE_ANSWERS_WITHIN):
             await service.start()
-        except EngineError:
-            pass
-        else:
-            return
-    await ear.start()
+    except (EngineError, TimeoutError):
+        await service.aclose()
+        return None
+    return service
 
 
-async def _drop(*tasks: asyncio.Task[None]) -> None:
+async def _drop(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
