@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engines.select import Place, choose_one
-from engines.types import EngineNotConfigured
+from engines.types import EngineError
 from settings import Settings
 
 HOLDING_CONVERSATIONS = ("server", "agent")
@@ -31,6 +31,6 @@ def engine_lines(settings: Settings, names: Sequence[str]) -> list[str]:
                     lines += choose_one(settings, "chat", place).why
                 case "tts":
                     lines += choose_one(settings, "tts", place).why
-        except EngineNotConfigured as error:
-            lines.append(f"{kind}: NO ENGINE. {error.message}")
+        except (EngineError, ImportError) as error:
+            lines.append(f"{kind}: NO ENGINE. {error}")
     return lines

@@ -159,7 +159,7 @@ def test_a_killed_guardian_changes_nothing(launcher: Launcher) -> None:
 def test_a_part_that_is_killed_comes_back(launcher: Launcher) -> None:
     launcher.start("--services", "chat")
     launcher.wait_until_ready()
-    (part,) = [pid for pid, command in launcher.alive().items() if "services chat" in command]
+    (part,) = [pid for pid, command in launcher.alive().items() if "-m services chat" in command]
     os.kill(part, signal.SIGKILL)
     launcher.wait_for(lambda: launcher.printed.read_text().count("ready  http") == 2)
     assert "died (SIGKILL); starting it again in 1 s" in launcher.printed.read_text()
