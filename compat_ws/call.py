@@ -18,6 +18,7 @@ from compat_ws.equipment import Equipment
 from compat_ws.messages import Command, Hello, Options, Typed, UsePersonality, WrongMessage
 from compat_ws.microphone import Microphone
 from compat_ws.outbox import Outbox
+from compat_ws.places import Place
 from compat_ws.speaker import Speaker
 from conversation.builder import Caller, Conversation, Events
 from conversation.latency import Record
@@ -37,6 +38,8 @@ FRAME = 0.04
 """Seconds of sound in a message to the client."""
 COMMANDS = 32
 """Text messages that may wait while one is carried out."""
+REPLACED = "this conversation goes on elsewhere now: another connection took it over"
+FAILED = "the engines fail again and again; GET /health says which"
 
 
 class Talk(Protocol):
@@ -93,10 +96,10 @@ async def serve_call(ws: WebSocket, session_id: str, equipment: Equipment, begin
         wanted = messages.options(ws.query_params)
         check_session_id(session_id)
         hello = await _hello(ws)
-        with equipment.places.take(session_id):
+        async with equipment.places.take(session_id) as place:
             lease = await equipment.leases.claim(session_id, "websocket")
             try:
-                await _Call(ws, session_id, equipment, wanted, lease).hold(hello, begin)
+                await _Call(ws, session_id, equipment, wanted, place, lease).hold(hello, begin)
             finally:
                 await lease.release()
     except Exception as why:
@@ -131,16 +134,19 @@ async def _receive(ws: WebSocket) -> str | bytes:
 class _Call:
     """A socket with a conversation on it."""
 
-    def __init__(self, ws: WebSocket, session_id: str, equipment: Equipment, wanted: Options, lease: Lease) -> None:
+    def __init__(
+        self, ws: WebSocket, session_id: str, equipment: Equipment, wanted: Options, place: Place, lease: Lease
+    ) -> None:
         self._ws = ws
         self._session_id = session_id
         self._equipment = equipment
         self._wanted = wanted
+        self._place = place
         self._lease = lease
         self._outbox = Outbox(self._send)
         self._microphone = Microphone()
         self._commands: asyncio.Queue[Command] = asyncio.Queue(COMMANDS)
-        self._engines_failed = asyncio.Event()
+        self._failed = asyncio.Event()
 
     async def hold(self, hello: Hello, begin: Converse) -> None:
         """Hold the conversation until either side ends it, and tell the client why it ended."""
@@ -149,8 +155,15 @@ class _Call:
         lead = self._equipment.settings.conversations.audio_lead
         output = PacedOutput(Speaker(self._outbox, self._wanted), lead=lead, frame=min(FRAME, lead), label="websocket")
         # None of these returns: the first to fail says why the call is over.
-        works = [self._listen(), self._outbox.run(), self._watch_lease(), self._watch_engines()]
-        tasks = [asyncio.create_task(work) for work in (*works, self._talk(talk, output))]
+        works = [
+            self._listen(),
+            self._outbox.run(),
+            self._talk(talk, output),
+            _until(self._place.replaced, Replaced, REPLACED),
+            _until(self._lease.lost, Replaced, REPLACED),
+            _until(self._failed, EngineUnavailable, FAILED),
+        ]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await _stop(tasks)  # so that nobody else sends
@@ -201,14 +214,6 @@ class _Call:
             logger.error("the library failed: %s", error, extra={"session": self._session_id})
             self._error("unavailable", "this can't be kept now; try again later")
 
-    async def _watch_lease(self) -> NoReturn:
-        await self._lease.lost.wait()
-        raise Replaced("this conversation goes on elsewhere now: another connection took it over")
-
-    async def _watch_engines(self) -> NoReturn:
-        await self._engines_failed.wait()
-        raise EngineUnavailable("the engines fail again and again; GET /health says which")
-
     # --- what goes ----------------------------------------------------------------------------------------
 
     def _events(self) -> Events:
@@ -224,7 +229,7 @@ class _Call:
 
     def _on_session_closed(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
-            self._engines_failed.set()
+            self._failed.set()
 
     def _event(self, kind: str, **fields: object) -> None:
         if self._wanted.events:
@@ -241,6 +246,11 @@ class _Call:
                 await self._ws.send_text(message)
         except (RuntimeError, OSError) as error:  # the line is gone, or is being closed
             raise WebSocketDisconnect(1006) from error
+
+
+async def _until(happened: asyncio.Event, end: type[Replaced] | type[EngineUnavailable], message: str) -> NoReturn:
+    await happened.wait()
+    raise end(message)
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 PER_CORE = 8
 """Conversations a core holds: each takes about 2 % of one, and its recognizer a tenth or more while somebody speaks."""
 PER_PROCESS = 50
 """Conversations one event loop holds before turns begin to take longer."""
+HANDOVER = 3.0
+"""Seconds a replaced call is given to store what was said, before its conversation goes on without that."""
 
 
 class Full(Exception):
@@ -26,6 +29,19 @@ def default_limit(cores: int, engine_limits: Collection[int | None]) -> int:
     return max(1, min([PER_CORE * cores, PER_PROCESS, *(limit for limit in engine_limits if limit is not None)]))
 
 
+class Place:
+    """A conversation's place, held by one socket.
+
+    Attributes:
+        replaced: Set when another socket of this process wants the conversation.
+        left: Set when the holder has stored what was said and gone.
+    """
+
+    def __init__(self) -> None:
+        self.replaced = asyncio.Event()
+        self.left = asyncio.Event()
+
+
 class Places:
     """Counts conversations, not sockets: one that replaces another of the same conversation takes its place.
 
@@ -35,26 +51,31 @@ class Places:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._taken: Counter[str] = Counter()
+        self._taken: dict[str, Place] = {}
 
     @property
     def held(self) -> int:
         """Conversations held now."""
         return len(self._taken)
 
-    @contextmanager
-    def take(self, session_id: str) -> Iterator[None]:
-        """Hold a conversation while the context lasts.
+    @asynccontextmanager
+    async def take(self, session_id: str) -> AsyncIterator[Place]:
+        """Hold a conversation while the context lasts; a former holder is replaced, and first stores what was said.
 
         Raises:
             Full: Every place is taken.
         """
-        if session_id not in self._taken and self.held >= self.limit:
+        former = self._taken.get(session_id)
+        if former is None and self.held >= self.limit:
             raise Full
-        self._taken[session_id] += 1
+        place = self._taken[session_id] = Place()
         try:
-            yield
+            if former is not None:
+                former.replaced.set()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(former.left.wait(), HANDOVER)
+            yield place
         finally:
-            self._taken[session_id] -= 1
-            if not self._taken[session_id]:
+            place.left.set()
+            if self._taken[session_id] is place:
                 del self._taken[session_id]

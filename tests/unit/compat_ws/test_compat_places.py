@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import asyncio
 
 import pytest
 
 import compat_ws
-from compat_ws.places import Full, Places, default_limit
+from compat_ws.places import HANDOVER, Full, Places, default_limit
 from conversation.speech_detector import AudioSpeechDetector
+from tests.virtual_clock import virtual_time
 
 
-def test_places_are_taken_and_given_back() -> None:
+async def test_places_are_taken_and_given_back() -> None:
     places = Places(2)
-    with ExitStack() as stack:
-        stack.enter_context(places.take("a"))
-        stack.enter_context(places.take("b"))
+    async with places.take("a"), places.take("b"):
         assert places.held == 2
-        with pytest.raises(Full), places.take("c"):
-            pass
+        with pytest.raises(Full):
+            async with places.take("c"):
+                pass
         assert places.held == 2
     assert places.held == 0
 
 
-def test_a_second_socket_of_the_same_conversation_needs_no_place_of_its_own() -> None:
+class Socket:
+    """Holds a conversation until it is replaced, and then takes some time to store what was said."""
+
+    def __init__(self, places: Places, session: str, storing: float = 0.0) -> None:
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.task = asyncio.create_task(self._hold(places, session, storing))
+
+    async def _hold(self, places: Places, session: str, storing: float) -> None:
+        loop = asyncio.get_running_loop()
+        async with places.take(session) as place:
+            self.began = loop.time()
+            await place.replaced.wait()
+            await asyncio.sleep(storing)
+        self.ended = loop.time()
+
+
+@virtual_time
+async def test_a_second_socket_replaces_the_first_in_its_place_once_that_has_stored_what_was_said() -> None:
     places = Places(1)
-    with places.take("a"):
-        with places.take("a"):
-            assert places.held == 1
-        assert places.held == 1
-        with pytest.raises(Full), places.take("b"):
+    first = Socket(places, "a", storing=0.5)
+    await asyncio.sleep(1)
+    second, third = Socket(places, "a", storing=0.25), Socket(places, "a")
+    await asyncio.sleep(10)
+    assert (first.began, first.ended) == (0.0, 1.5)
+    assert (second.began, second.ended) == (1.5, 1.75)
+    assert (third.began, third.ended) == (1.75, None)
+    assert places.held == 1
+    with pytest.raises(Full):
+        async with places.take("b"):
             pass
+    third.task.cancel()
+    await asyncio.gather(third.task, return_exceptions=True)
     assert places.held == 0
+
+
+@virtual_time
+async def test_one_that_never_finishes_storing_is_not_waited_for() -> None:
+    places = Places(1)
+    slow = Socket(places, "a", storing=1000.0)
+    await asyncio.sleep(1)
+    second = Socket(places, "a")
+    await asyncio.sleep(10)
+    assert second.began == 1 + HANDOVER
+    await asyncio.sleep(1000)
+    assert slow.ended is not None
+    assert places.held == 1
+    second.task.cancel()
 
 
 @pytest.mark.parametrize(
