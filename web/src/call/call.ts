@@ -1,9 +1,11 @@
 /** A call: joins the conversation's room, follows what happens there, and comes back when the line breaks. */
 
 import {
+  ConnectionState,
   DisconnectReason,
   type LocalAudioTrack,
   ParticipantKind,
+  type ReconnectContext,
   type RemoteParticipant,
   Room,
   RoomEvent,
@@ -22,6 +24,19 @@ const AGENT_PATIENCE = 10_000;
 
 /** Milliseconds before each attempt to come back after the line broke. */
 const COME_BACK = [300, 1000, 2000, 4000, 8000, 8000] as const;
+
+/** Milliseconds before each attempt of LiveKit's own to mend the line; its usual pauses grow to 7 s. */
+const MEND = [0, 300, 1000] as const;
+const MEND_LATER = 2000;
+const MEND_FOR = 60_000;
+
+const MENDING = {
+  nextRetryDelayInMs: ({ retryCount, elapsedMs }: ReconnectContext) =>
+    elapsedMs > MEND_FOR ? null : (MEND[retryCount] ?? MEND_LATER),
+};
+
+/** Milliseconds that the line may be silent before it is told: most gaps are over by then. */
+const BLINK = 1000;
 
 /** Ends of a call that nobody should undo on their own. */
 const FOR_GOOD: Partial<Record<DisconnectReason, Problem>> = {
@@ -108,7 +123,7 @@ export class Call {
 
   private async enter(turn: number, wish: Wish, microphone: LocalAudioTrack): Promise<void> {
     const { serverUrl, token } = await pass(wish);
-    const room = new Room({ adaptiveStream: false, dynacast: false });
+    const room = new Room({ adaptiveStream: false, dynacast: false, reconnectPolicy: MENDING });
     this.follow(room, turn, wish);
     try {
       await room.connect(serverUrl, token);
@@ -137,7 +152,7 @@ export class Call {
       .on(RoomEvent.ParticipantConnected, look)
       .on(RoomEvent.ParticipantAttributesChanged, look)
       .on(RoomEvent.Reconnecting, current(() => this.set({ phase: "reconnecting" })))
-      .on(RoomEvent.SignalReconnecting, look)
+      .on(RoomEvent.SignalReconnecting, () => setTimeout(look, BLINK))
       .on(RoomEvent.Reconnected, look)
       .on(RoomEvent.ParticipantDisconnected, current((who: RemoteParticipant) => this.someoneLeft(room, who)))
       .on(RoomEvent.AudioPlaybackStatusChanged, current(() => this.set({ soundBlocked: !room.canPlaybackAudio })))
@@ -154,8 +169,12 @@ export class Call {
     });
   }
 
-  /** Take the phase from the agent, if it is there. */
+  /** Take the phase from the line and the agent, if it is there. */
   private look(room: Room): void {
+    if (room.state === ConnectionState.SignalReconnecting || room.state === ConnectionState.Reconnecting) {
+      this.set({ phase: "reconnecting" });
+      return;
+    }
     for (const one of room.remoteParticipants.values()) {
       if (one.kind === ParticipantKind.AGENT) this.agents.add(one.identity);
     }
