@@ -48,7 +48,6 @@ QUESTIONS = (
     "how are you today",
     "what is my name",
     "what can you do for me",
-    "tell me about yourself",
     "what do you think about music",
     "my favorite color is green",
     "what is my favorite color",

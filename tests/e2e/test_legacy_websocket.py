@@ -37,7 +37,7 @@ async def test_several_turns_are_each_answered_and_ended(stack: Stack) -> None:
 
 
 async def test_events_show_the_words_of_both_sides_and_where_the_time_went(stack: Stack) -> None:
-    question, name = "tell me about yourself", session()
+    question, name = "what can you do for me", session()
     async with LegacyClient(stack.compat, name, agent="storyteller", query="events=1") as client:
         await client.message("ready")
         await client.say(pcm(spoken(question, "awb")))

@@ -22,7 +22,7 @@ LINES = (
     Line("what do you think about music", "kal16"),
     Line("i went to the beach with my sister yesterday", "awb"),
     Line("the weather is very nice today", "kal16"),
-    Line("tell me about yourself", "rms"),
+    Line("what can you do for me", "rms"),
 )
 LEAD = 6.0
 """Seconds of silence before the first line: the call is up by then."""
