@@ -44,7 +44,10 @@ def serve(settings: Settings, host: str, port: int) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    return http.serve(app, host, port, settings.operations.log_level, setting="COMPAT_PORT")
+    try:
+        return http.serve(app, host, port, settings.operations.log_level, setting="COMPAT_PORT")
+    finally:
+        gc.unfreeze()  # native modules complain of leaks where their objects are kept from the last collection
 
 
 if __name__ == "__main__":
