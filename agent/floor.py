@@ -79,6 +79,9 @@ class Floor(Generic[Sound]):
     def __init__(self) -> None:
         self._present: dict[str, _Microphone[Sound]] = {}
         self.holder: str | None = None
+        """Who is heard."""
+        self.speaker: str | None = None
+        """Who was heard to speak last: the words that come now are theirs, also when another has the floor again."""
 
     @property
     def first(self) -> str | None:
@@ -110,6 +113,8 @@ class Floor(Generic[Sound]):
             return []
         microphone.activity.feed(level, at, duration)
         if identity == self.holder:
+            if microphone.activity.speaking:
+                self.speaker = identity
             return [sound]
         microphone.unheard.append((at, sound))
         while microphone.unheard[0][0] < at - HISTORY:
@@ -136,4 +141,6 @@ class Floor(Generic[Sound]):
         heard = [sound for began, sound in microphone.unheard if began >= since - 1e-6]
         microphone.unheard.clear()
         self.holder = identity
+        if microphone.activity.speaking:
+            self.speaker = identity
         return heard

@@ -17,7 +17,7 @@ logger = logging.getLogger("voice_node.agent")
 LEFT, NOBODY, LOST, FAILED, ANOTHER = (
     "everybody left",
     "nobody came",
-    "another holds the conversation",
+    "the conversation's lease was lost",
     "the conversation could not be started",
     "another conversation begins in this room",
 )

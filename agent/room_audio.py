@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 import numpy as np
 from livekit import rtc
@@ -58,18 +57,15 @@ class RoomInput(io.AudioInput):
 
     Args:
         room: Connected; its audio tracks are subscribed to as they come.
-        on_speaker: Told the identity of the one who is heard, whenever that changes.
     """
 
-    def __init__(self, room: rtc.Room, on_speaker: Callable[[str], None] | None = None) -> None:
+    def __init__(self, room: rtc.Room) -> None:
         super().__init__(label="room")
         self._room = room
-        self._on_speaker = on_speaker
         self._floor: Floor[rtc.AudioFrame] = Floor()
         self._heard: asyncio.Queue[rtc.AudioFrame | None] = asyncio.Queue()
         self._readers: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._attached = False
-        self._speaker: str | None = None
         room.on("participant_connected", self._on_joined)
         room.on("participant_disconnected", self._on_left)
         room.on("track_subscribed", self._on_track)
@@ -82,8 +78,8 @@ class RoomInput(io.AudioInput):
 
     @property
     def speaker(self) -> str | None:
-        """Identity of the one who is heard, or was last."""
-        return self._speaker
+        """Identity of the one who was heard to speak last."""
+        return self._floor.speaker
 
     async def __anext__(self) -> rtc.AudioFrame:
         frame = await self._heard.get()
@@ -159,16 +155,8 @@ class RoomInput(io.AudioInput):
                 level = float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
                 for heard in self._floor.take(identity, frame, level, time.monotonic(), frame.duration):
                     self._pass_on(heard)
-                self._notice(self._floor.holder)
         finally:
             await stream.aclose()
-
-    def _notice(self, holder: str | None) -> None:
-        if holder is not None and holder != self._speaker:
-            self._speaker = holder
-            logger.debug("floor", extra={"participant": holder})
-            if self._on_speaker is not None:
-                self._on_speaker(holder)
 
     def _pass_on(self, frame: rtc.AudioFrame) -> None:
         if self._attached:

@@ -84,6 +84,17 @@ def test_the_floor_goes_back_to_the_first_human_when_the_other_falls_silent() ->
     assert who(room.play(0.2, ann=QUIET, bob=QUIET)) == {"ann"}
 
 
+def test_words_are_theirs_who_spoke_last_also_when_the_floor_has_gone_back() -> None:
+    room = Room("ann", "bob")
+    room.play(1.0, ann=QUIET, bob=QUIET)
+    assert room.floor.speaker is None
+    room.play(1.0, ann=QUIET, bob=SPEECH)
+    room.play(RELEASE + 0.5, ann=QUIET, bob=QUIET)
+    assert (room.floor.holder, room.floor.speaker) == ("ann", "bob")
+    room.play(0.5, ann=SPEECH, bob=QUIET)
+    assert room.floor.speaker == "ann"
+
+
 def test_a_click_is_no_speech() -> None:
     room = Room("ann", "bob")
     room.play(1.0, ann=QUIET, bob=QUIET)
