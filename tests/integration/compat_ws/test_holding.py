@@ -7,12 +7,14 @@ import json
 import sys
 
 import httpx
+import pytest
 from livekit.agents import CloseEvent, CloseReason
 from websockets.asyncio.client import connect
 
 from engines.types import EngineNotConfigured
 from library import DatabaseError
 from library.leases import LeaseHolder
+from services.websocket_protocol import WebSocketProtocol
 from tests.integration.compat_ws.conftest import House, Open, ending, until
 
 HELLO = json.dumps({"agentId": "", "userId": "u1", "agentName": ""})
@@ -103,6 +105,19 @@ async def test_a_stopping_server_closes_its_calls(open_house: Open) -> None:
         _, code, _ = await ending(client)
     assert code == 1012
     await until(lambda: house.talks[0].closed)
+
+
+async def test_a_client_that_never_reads_again_is_let_go_of(open_house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compat_ws.outbox.PATIENCE", 0.3)
+    end_within = WebSocketProtocol._end_within
+    monkeypatch.setattr(WebSocketProtocol, "_end_within", lambda line, _: end_within(line, 0.3))
+    house = await open_house(AUDIO_LEAD="5")
+    client = await house.call("s1")
+    client.transport.pause_reading()  # type: ignore[attr-defined]
+    await house.talks[0].speak(60)
+    await until(lambda: not house.server.server_state.connections)
+    assert house.talks[0].closed
+    client.transport.abort()
 
 
 async def test_health_and_metrics_tell_what_is_held(open_house: Open) -> None:
