@@ -93,7 +93,7 @@ def _answer(messages: Sequence[Message], now: datetime) -> str:
         heard = ["another"]
     if not heard:
         return pick("Sorry, I didn't catch that. Could you say it again?", "Pardon? I didn't hear any words.")
-    named = {clause for clause, fact in memory.latest.items() if fact.startswith("your name is ")}
+    named = [at for at, clause in enumerate(heard) if memory.latest.get(clause, "").startswith("your name is ")]
     hello = pick("Nice to meet you{name}. ", "Hello{name}, nice to meet you. ") if named else ""
-    rest = [clause for clause in heard if clause not in named]
+    rest = heard[named[-1] + 1 :] if named else heard
     return hello + (one(rest[-1]) if rest else pick("What would you like to talk about?", "What brings you here?"))

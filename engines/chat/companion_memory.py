@@ -9,12 +9,13 @@ MESSAGES, CHARACTERS, CLAUSE = 300, 1500, 200
 """How much is read: the newest messages, of each its beginning, and of that pieces short enough for any pattern."""
 _LISTS = """what where who when which how why do does did is are was were am be been i me my mine we our you your the a
 an of to in on at for with about tell told say said know remember recall can could would please it that this and or not
-any much many anything else so forget remind still yet again as myself have=a an not so very too the in on at it me you
+any much many anything else so forget still yet again right myself have=a an not so very too the in on at it me you
 sad happy glad fine good great okay ok well bad ill sick sorry sure busy hungry angry cold hot old young here there back
 home ready done late early afraid alone free right wrong all just really still only also up off upset what how german
-english american british french irish vegan from=name/named/called/call like/love/enjoy/adore dislike/hate live/lived
-job/work/living old/age/years color/colour favorite/favourite mother/mom/mum father/dad=am_i/are_you i_am/you're we/you
-i_was/you_were i/you me/you my/your mine/yours our/your you/me you_are/I'm your/my am/are do_not/don't ca_not/can't"""
+english american british french irish from=name/named/called/call like/love/enjoy/adore dislike/hate live/lived
+job/work/living old/age/year buy/bought go/went color/colour favorite/favourite mother/mom father/dad=am_i/are_you
+i_am/you're i_was/you_were i/you me/you my/your mine/yours our/your we/you you/me you_are/I'm your/my do_not/don't
+ca_not/can't"""
 _STOP, _STATE, _ALIKE, _TURN = (text.split() for text in _LISTS.split("="))
 _SAME = {word: group.split("/")[0] for group in _ALIKE for word in group.split("/")}
 _TURNS = dict(pair.replace("_", " ").split("/") for pair in _TURN)
@@ -34,7 +35,7 @@ lead= ^(?:(?:um+|uh+|er+m?|hm+|well|oh|hey|so|and|but|okay|ok|yeah|yes|no|now|th
     |(?:remember|note|do not forget)(?: that (?=my )|(?: that)? (?=i |.{1,60} (?:is|are|has|was) )))+(?=\w)
 question= .*\?$|(?:what|where|who|when|why|how|which)\b(?! (?:i|my|we|you|he|she)\b)|(?:do|does|did|can?|could|will
     |would|is|are|am|was|were|have|should|tell|say|give|let|stop|remind|explain|talk|remember)\b
-joined= ,?\s(?:(?:and|but|so|then) (?=(?:i|my|we|his|her|s?he|what|where|who|how|can|do|tell)\b)|(?=(?:call me
+joined= (?<!know),?\s(?:(?:and|but|so|then) (?=(?:i|my|we|his|her|s?he|what|where|who|how|can|do|tell)\b)|(?=(?:call me
     |tell me|my name|i (?:am|live|like|love|have|work)|(?:what|who|where|how) (?:is|are|do|did|am)|(?:can|do) you
     |(?:his|her) name)\b))|, (?=(?:i|my|we|s?he|what|where|who|how)\b)
 no fact= my name is not|i (?:(?:do|did|ca) not |just |only |would |really )*(?:know|think|guess|mean|said|told|asked|see
@@ -46,11 +47,11 @@ soft name= (?:i am|this is) (?!(?:STATES|\w+(?:ing|ful|less|ous)|\w{3,}ed)\b)()(
 thing= (?:i|we) have (?:an?|one|two|some)((?: (?!(?:named|called|and|who|that|in|at|with|from)\b)[\w-]+){1,3})
     |(?:my|our) ([\w -]{1,40}?)(?:'s? | (?:is|are|was|has|lives|likes|loves|works|plays|moved)\b)
 extra= i am (?:(an?) |\d|\w+teen\b|(?:twen|thir|for|fif|six|seven|eigh|nine)ty\b|.*years old)
-asked= (?:what is your ([\w' -]{1,40}?)( called| named)?|where do you (live|work))\?$
-proper= \b(named|called|name is|lives? in|from|moved to) (?!(?:an?|the|my|your)\b)([a-z])
+asked= told me yet. (?:what is your ([\w' -]{1,40}?)( called| named)?|where do you (live|work))\?$
+proper= \b(named|called|name is|lives? in|from|moved to) (?!(?:an?|the|my|your)\b)((?:[a-z]+ ?){1,2}$|[a-z])
 recall= (?!i |my |.*\bi mean\b)(?:(?:do|did|am|was|have) i\b|(?:is|are|was|does|did) my\b
-    |(?:\w+ you )?tell me .{0,30}\b(?:my|i)\b|.*?\b(?:what|where|who|when|which|how (?:old|many))\b.{0,40}?\b(?:am|is|are
-    |was|were|do|does|did|have)\b.{0,40}?\b(?:i|my|our|about me)\b
+    |(?:\w+ you )?tell me .{0,30}\b(?:my|i)\b|.*?\b(?:what|where|who|when|which|how (?:old|many))\b.{0,40}?\b
+    (?:am|is|are|was|were|do|does|did|have)\b.{0,40}?\b(?:i|my|our|about me)\b
     |.*?\b(?:remember|recall|know|forgot|remind)\b.{0,40}\b(?:i|my|our|about me)\b)
 many= .*\b(?:told|tell|said|say|know|remember)\b.*\babout\b|.*\b(?:do|did) (?:not )?i\b"""
 _P = {
@@ -66,8 +67,9 @@ def turned(text: str) -> str:
 
 def _words(text: str) -> frozenset[str]:
     text = re.sub(r"\bnot (?:i )?(?:really )?(?:like|love|enjoy)\b", "dislike", text.lower())
-    plain = [_SAME.get(word, word) for word in re.findall(r"[^\W_]+", text) if word not in _STOP and len(word) > 1]
-    return frozenset(re.sub(r"(?<=\w{2}[^s])s$", "", word) for word in plain)
+    found = [word for word in re.findall(r"[^\W_]{2,}", text) if word not in _STOP]
+    plain = [re.sub(r"(?<=\w{2}[^s])s$", "", word) for word in found]
+    return frozenset(_SAME.get(word) or re.sub(r"(?<=\w{2})(?:e|ed|ing)$", "", word) for word in plain)
 
 
 def clauses(text: str, agent: str = "") -> list[str]:
@@ -116,7 +118,7 @@ class Memory:
         elif _P["fact"].match(clause):
             if thing := _P["thing"].match(clause):
                 self._thing = (thing[1] or thing[2]).split()[-1]
-            text = _P["proper"].sub(lambda found: f"{found[1]} {found[2].upper()}", turned(clause))
+            text = _P["proper"].sub(lambda found: f"{found[1]} {found[2].title()}", turned(clause))
         else:
             return ""
         extra = _P["extra"].match(clause)
@@ -133,8 +135,8 @@ class Memory:
         if personal and wanted <= {"name"}:
             return [f"your name is {self.name}"] * bool(self.name) if wanted else list(self.facts)[-3:]
         if personal or (re.match(r"(?i)wh|how|is |are ", clause) and not re.search(r"(?i)\byou", clause)):
-            kind = re.match(r"(?i)(?:what|which) (\w+) (?:do|did|am) i\b", clause)
-            less = wanted - ({kind[1].lower()} if kind else {"name", "old", "live", "job", "like"})
+            kind = re.match(r"(?i)(?:what|which) (\w+)(?: of \w+)? (?:do|did|am|is|are|was) (?:i|my)\b", clause)
+            less = wanted - (_words(kind[1]) if kind else {"name", "old", "live", "job", "like"})
             for keys in [wanted, less] if personal else [wanted]:
                 found = [fact for fact, words in self.facts.items() if keys <= words]
                 if found and keys and keys != {"favorite"}:

@@ -84,6 +84,10 @@ REMEMBERED = [
     ("i am thirty one years old", "how old am i", "thirty one"),
     ("my wedding day is in june", "when is my wedding day", "june"),
     ("my brother lives in quito", "where does my brother live", "Quito"),
+    ("i moved to san diego last spring", "where did i move", "san diego"),
+    ("my bicycle is yellow", "what color is my bicycle", "yellow"),
+    ("i bought a kayak", "what did i buy", "kayak"),
+    ("hi there my name is leopold", "you know my name right", "Leopold"),
     ("my dentist is doctor moreau", "who is my dentist", "doctor moreau"),
     ("i have three children", "how many children do i have", "three children"),
     ("please remember that my bus leaves at seven", "when does my bus leave", "seven"),
@@ -232,7 +236,9 @@ async def test_tells_another_story_and_takes_yes_for_an_answer() -> None:
     assert sentences(messages[8].content) >= 6
 
 
-@pytest.mark.parametrize("word", ["stop", "wait", "Wait, stop!", "hold on a minute", "stop talking", "be quiet please"])
+@pytest.mark.parametrize(
+    "word", ["stop", "wait", "Wait, stop!", "hold on a minute", "stop talking", "can you stop please"]
+)
 async def test_acknowledges_an_interruption_briefly(word: str) -> None:
     assert len((await answer("tell me a story", word)).split()) <= 6
 
