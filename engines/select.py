@@ -175,6 +175,8 @@ def _build(settings: Settings, entry: Entry[E], resolved: Entry[E]) -> E:
     except EngineError as error:
         raise EngineNotConfigured(error.message) from error
     except ImportError as error:
+        if (error.name or "").startswith("engines"):
+            raise
         raise EngineNotConfigured(
             f"The engine '{entry.name}' misses a package ({error.name}); run 'make setup'."
         ) from error

@@ -21,6 +21,8 @@ MAX_SECONDS = 3600.0
 
 FORMATS = "WAV, FLAC, MP3, OGG, WebM, or raw 16-bit 16 kHz mono PCM as audio/pcm"
 
+_SHOWN = {"matroska": "WebM"}
+
 _UNKNOWN_SIZE = 0x7FFF0000
 """Sizes in a WAV header from here on mean that the writer didn't know."""
 
@@ -47,8 +49,9 @@ def decode(data: bytes, content_type: str = "") -> Audio:
         _check_wav(data)
     try:
         return _unpacked(data, container)
-    except FFmpegError as error:
-        raise _refused(f"The {container.upper()} file is damaged ({error.strerror or type(error).__name__})") from error
+    except (FFmpegError, ValueError, OverflowError) as error:
+        what = error.strerror if isinstance(error, FFmpegError) else type(error).__name__
+        raise _refused(f"The {_SHOWN.get(container, container.upper())} file is damaged ({what})") from error
 
 
 def _raw(data: bytes) -> Audio:

@@ -58,6 +58,7 @@ class ServiceUtterance:
         self._more = asyncio.Event()
         self._text = ""
         self._failure: EngineError | None = None
+        self._heard = False
         self.task = asyncio.create_task(self._run(), name="utterance at the speech-to-text service")
 
     def push(self, audio: Audio) -> None:
@@ -117,15 +118,19 @@ class ServiceUtterance:
 
     async def _run(self) -> None:
         try:
-            for last in (False, True):
-                socket = await self._sockets.take(fresh=last)
+            fresh = False
+            while True:
+                socket = await self._sockets.take(fresh=fresh)
+                self._heard = False
                 try:
                     await self._converse(socket)
                     return
                 except ConnectionClosed as error:
                     self._sockets.drop(socket)
-                    if last:
+                    # A new connection on which nothing came back won't do better a third time.
+                    if fresh and not self._heard:
                         raise self._lost(error) from error
+                    fresh = True
         except EngineError as error:
             self._fail(error)
 
@@ -184,6 +189,7 @@ class ServiceUtterance:
         """
         if message.get("id", self._number) != self._number:
             return False
+        self._heard = True
         kind = message.get("type")
         if kind == wire.ERROR:
             raise wire.error_from(str(message.get("code")), str(message.get("message")))
