@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from launching.checks import doctor, open_to_others, ports_in_use
 from launching.engines import engine_lines
 from launching.output import Combined, LogFiles, Output, coloured
-from launching.parts import NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
+from launching.parts import DATABASE, NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
 from launching.supervisor import Supervisor
 from settings import Settings, reachable
 from settings.livekit_keys import KeysError, livekit_keys
@@ -111,13 +111,12 @@ async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str]
     warning = open_to_others(settings)
     if warning:
         output.say(f"WARNING: {warning}")
-    if not await _migrated(parts, env, output):
-        return 1
-    supervisor = Supervisor(parts, env, output)
+    database = asyncio.create_task(_migrated(parts, env, output))
+    supervisor = Supervisor(parts, env, output, conditions={DATABASE: database})
     try:
         engines = asyncio.create_task(asyncio.to_thread(engine_lines, settings, [part.name for part in parts]))
         start = asyncio.create_task(supervisor.start())
-        await _first(stop.wait(), asyncio.shield(start))
+        await _first(stop.wait(), asyncio.shield(start), _unusable(database))
         if start.done() and not stop.is_set():
             for line in (*await engines, *_farewell(settings, parts, start.result())):
                 output.say(line)
@@ -130,7 +129,7 @@ async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str]
         if not stopping.done():
             supervisor.kill()
         await stopping
-    return 1 if supervisor.given_up else 0
+    return 0 if await database and not supervisor.given_up else 1
 
 
 async def _first(*waits: Awaitable[object]) -> None:
@@ -142,9 +141,15 @@ async def _first(*waits: Awaitable[object]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _unusable(database: asyncio.Task[bool]) -> None:
+    """Return only when the database turns out not to be usable."""
+    if await asyncio.shield(database):
+        await asyncio.Event().wait()
+
+
 async def _migrated(parts: Sequence[Part], env: dict[str, str], output: Output) -> bool:
     """Bring the database up to date once, so that no part has to wait for another one doing it."""
-    if all(part.name == "livekit" for part in parts):
+    if not any(DATABASE in part.after for part in parts):
         return True
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "library", "migrate"),

@@ -43,8 +43,11 @@ class Part:
     address: str
     """What a person is told about where it is."""
     after: tuple[str, ...] = ()
-    """Parts that have to be healthy first, where they are started at all."""
+    """Parts that have to be healthy first, where they are started at all; and the database up to date."""
 
+
+DATABASE = "database"
+"""What is no part but has to be ready all the same, in `after`."""
 
 NAMES = ("livekit", "stt", "chat", "tts", "server", "agent", "page")
 """Every part, in the order in which they depend on each other."""
@@ -77,18 +80,18 @@ def all_parts(settings: Settings) -> tuple[Part, ...]:
             f"ws://{bracketed(host)}:{livekit.livekit_port}",
         ),
         service("stt", ("services", "stt"), network.stt_port, "STT_PORT"),
-        service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT"),
-        service("tts", ("services", "tts"), network.tts_port, "TTS_PORT"),
-        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", services),
+        service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT", (DATABASE,)),
+        service("tts", ("services", "tts"), network.tts_port, "TTS_PORT", (DATABASE,)),
+        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", (DATABASE, *services)),
         Part(
             "agent",
             (python, str(ROOT / "agent" / "main.py"), "start", "--drain", "0"),
             (Port(network.agent_port, "AGENT_PORT", network.host),),
             f"{agent}/health",
             agent,
-            ("livekit", *services),
+            (DATABASE, "livekit", *services),
         ),
-        service("page", ("token_server",), network.page_port, "PAGE_PORT", ("livekit",)),
+        service("page", ("token_server",), network.page_port, "PAGE_PORT", (DATABASE, "livekit")),
     )
 
 

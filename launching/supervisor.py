@@ -52,14 +52,29 @@ class Supervisor:
     """The parts of one launcher.
 
     `await start()` returns when every part is healthy or will not be; `await stop()` ends all of them.
+
+    Args:
+        parts: What to start.
+        env: The environment of all of them.
+        output: Where their lines and ours go.
+        conditions: What is no part, under the names that parts start `after`; a part whose condition comes out false
+            is not started.
+        pauses: Seconds before each new start of a part that died.
     """
 
     def __init__(
-        self, parts: Sequence[Part], env: Mapping[str, str], output: Output, *, pauses: Sequence[float] = PAUSES
+        self,
+        parts: Sequence[Part],
+        env: Mapping[str, str],
+        output: Output,
+        *,
+        conditions: Mapping[str, asyncio.Future[bool]] | None = None,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._kept = {part.name: _Kept(part) for part in parts}
         self._env = env
         self._output = output
+        self._conditions = conditions or {}
         self._pauses = pauses
         self._width = max(len(part.name) for part in parts)
         self._stopping = False
@@ -123,6 +138,9 @@ class Supervisor:
         """Start a part when those it needs are there, and again whenever it dies, until it is stopped or given up."""
         needed = [self._kept[name] for name in kept.part.after if name in self._kept]
         await asyncio.gather(*(other.settled.wait() for other in needed))
+        met = [await asyncio.shield(self._conditions[name]) for name in kept.part.after if name in self._conditions]
+        if not all(met):
+            return
         deaths = 0
         while not self._stopping:
             begun = time.monotonic()

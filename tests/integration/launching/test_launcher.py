@@ -196,6 +196,16 @@ def test_a_port_in_use_is_one_clear_line_and_nothing_is_started(launcher: Launch
     assert f"port {launcher.ports['CHAT_PORT']} (chat, CHAT_PORT): in use" in line
 
 
+def test_a_database_that_cannot_be_used_is_one_clear_line_and_the_end(launcher: Launcher) -> None:
+    launcher.data.mkdir()
+    (launcher.data / "voice-node.db").write_text("this is no database, only a text that is long enough to be looked at")
+    done = launcher.run("--services", "chat")
+    assert done.returncode == 1
+    assert "the database can't be used" in done.stdout
+    assert "chat" not in done.stdout
+    assert launcher.alive() == {}
+
+
 def test_an_unknown_part_is_refused_with_the_names_there_are(launcher: Launcher) -> None:
     done = launcher.run("--services", "server", "whisper")
     assert done.returncode == 2

@@ -123,6 +123,23 @@ async def test_a_part_starts_only_when_those_it_needs_are_healthy(
     assert (tmp_path / "second").stat().st_ctime_ns > (tmp_path / "first").stat().st_ctime_ns
 
 
+async def test_a_part_waits_for_what_is_no_part_and_stays_out_where_that_fails(
+    make: Callable[..., Part], mark: str, tmp_path: Path
+) -> None:
+    database: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    parts = (make("free"), make("waiting", after=("database",)))
+    watched = Supervisor(parts, {**os.environ, MARK: mark}, Lines(), conditions={"database": database})
+    start = asyncio.create_task(watched.start())
+    try:
+        await until(lambda: (tmp_path / "free").exists())
+        database.set_result(False)
+        await until(lambda: "healthy" in (tmp_path / "free").read_text())
+        assert not (tmp_path / "waiting").exists()
+    finally:
+        await watched.stop()
+        start.cancel()
+
+
 async def test_a_part_that_dies_is_started_again_and_the_others_are_left_alone(
     make: Callable[..., Part], mark: str, tmp_path: Path
 ) -> None:
