@@ -202,8 +202,9 @@ class Stack:
         return alive
 
     def tail(self, lines: int = 60) -> str:
-        """The end of the log."""
+        """The end of the log, without livekit-server's line for each of the dispatch watch's questions."""
         written = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        written = [line for line in written if "API RoomService.List" not in line]
         return "\n".join([f"--- end of {self.log} ---", *written[-lines:]])
 
     def _health_pages(self) -> Iterator[tuple[str, str]]:

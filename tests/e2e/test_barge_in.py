@@ -14,7 +14,7 @@ from tests.spoken import pcm
 
 FACT = "My name is Mary."
 LONG_QUESTION = "Are you a real language model?"
-OVER_IT, ANSWER = "excuse me but i would like to ask you what is my name", "mary"
+OVER_IT, ANSWER = "do you still remember what my name is", "mary"
 ENOUGH = 1.0
 """Seconds of the reply after which it is interrupted."""
 

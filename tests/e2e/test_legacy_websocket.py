@@ -45,7 +45,7 @@ async def test_events_show_the_words_of_both_sides_and_where_the_time_went(stack
         heard = await client.message("transcript", role="user", final=True)
         answered = await client.message("transcript", role="agent", final=True)
         record = await client.message("turn")
-    assert word_error_rate(question, heard["text"]) == 0
+    assert word_error_rate(question, heard["text"]) <= 0.2, heard["text"]
     assert len(answered["text"].split()) >= 3
     assert record["turn"] == 1
     assert record["session"] == name

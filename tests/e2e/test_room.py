@@ -25,8 +25,9 @@ async def test_a_question_is_heard_answered_aloud_and_recorded(stack: Stack) -> 
         heard = await caller.heard("user")
         answered = await caller.heard("agent")
         record = await caller.turn()
+        await caller.sound(0.5, since)
         await caller.silence(0.5)
-        assert word_error_rate(question, heard) == 0
+        assert word_error_rate(question, heard) <= 0.2, heard
         assert len(answered.split()) >= 3
         samples = caller.samples(since)
         assert audible_seconds(samples, HEARD_RATE) > 0.5
