@@ -23,7 +23,7 @@ class AudioSink(Protocol):
         ...
 
     def segment_done(self, interrupted: bool) -> None:
-        """A reply's last frame was written, or it was cut short; once for each reply that reached the sink."""
+        """A reply was heard to its end, or cut short; once for each reply that reached the sink."""
         ...
 
 

@@ -62,6 +62,7 @@ class PacedOutput(io.AudioOutput):
         self._closed = False
         self._wake = asyncio.Event()
         self._pacing: asyncio.Task[None] | None = None
+        self._writing: Segment | None = None
 
     @property
     def paused(self) -> bool:
@@ -102,8 +103,9 @@ class PacedOutput(io.AudioOutput):
             self._open = Segment(self._rate, self._text)
             self._text = HeardText()
             self._segments.append(self._open)
-        if not self._closed:
-            self._open.capture(frame)
+        if self._closed:
+            self._open.fail()
+        self._open.capture(frame)
         self._go_on()
 
     def flush(self) -> None:
@@ -137,9 +139,9 @@ class PacedOutput(io.AudioOutput):
         if any(segment.begins is not None for segment in cut):
             self._drop_from_sink()
         for segment, position in zip(cut, heard, strict=True):
-            if segment.begins is not None and not segment.handed_over:
+            if segment.begins is not None:
                 self._sink.segment_done(True)
-            self._report(segment, min(position, self._position(segment)), interrupted=True)
+            self._report(segment, min(position, self._position(segment)), True)
         self._go_on()
 
     def pause(self) -> None:
@@ -171,10 +173,8 @@ class PacedOutput(io.AudioOutput):
 
     def settle(self) -> None:
         """The line has closed: replies that the sink was given whole count as heard to their end."""
-        self._hand_over()
-        while self._segments and self._segments[0].handed_over:
-            segment = self._segments.popleft()
-            self._report(segment, segment.sent / self._rate, interrupted=segment.failed)
+        while self._segments and self._sent_whole(self._segments[0]):
+            self._end(self._segments.popleft())
 
     async def aclose(self) -> None:
         """Stop: what wasn't heard is dropped and reported as interrupted; idempotent."""
@@ -197,7 +197,6 @@ class PacedOutput(io.AudioOutput):
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
-            self._hand_over()
             due = NEVER if self._paused else await self._send()
             due = min(due, self._report_played())
             if due <= _now():
@@ -209,19 +208,9 @@ class PacedOutput(io.AudioOutput):
                 if timer is not None:
                     timer.cancel()
 
-    def _hand_over(self) -> None:
-        """Note the replies of which the sink has everything."""
-        for segment in self._segments:
-            if segment.waiting or not segment.ended:
-                return
-            if not segment.handed_over:
-                segment.handed_over = True
-                if segment.begins is not None:
-                    self._sink.segment_done(segment.failed)
-
     async def _send(self) -> float:
-        """Send one frame if it is time; gives the moment for the next one."""
-        segment = next((each for each in self._segments if not each.handed_over), None)
+        """Send a frame of the first reply if it is time; gives the moment for the next one."""
+        segment = self._segments[0] if self._segments else None
         if segment is None or not segment.waiting:
             return NEVER
         now, waiting = _now(), len(segment.waiting) // 2
@@ -237,12 +226,15 @@ class PacedOutput(io.AudioOutput):
         return now
 
     async def _write(self, segment: Segment, length: int) -> None:
+        self._writing = segment
         try:
             await self._sink.write(segment.take(length))
         except Exception as error:
             logger.warning("sound could not be played: %s", error, extra={"output": self.label})
             segment.fail()
             return
+        finally:
+            self._writing = None
         begins = self._clock.sent
         self._clock.add(length, _now())
         if segment not in self._segments:
@@ -254,21 +246,30 @@ class PacedOutput(io.AudioOutput):
             self.on_playback_started(created_at=time.time())
 
     def _report_played(self) -> float:
-        """Report every reply that was played to its end; gives the moment the next one will be."""
-        while self._segments and self._segments[0].handed_over:
-            segment = self._segments[0]
-            now = _now()
+        """End every reply that was played to its end; gives the moment to look again."""
+        due = NEVER
+        while self._segments and self._sent_whole(self._segments[0]):
+            segment, now = self._segments[0], _now()
             left = segment.sent / self._rate - self._position(segment)
             if left > _EXACT and not segment.failed:
                 return NEVER if self._clock.held else now + left
-            self._segments.popleft()
-            self._report(segment, self._position(segment), interrupted=segment.failed)
-        return NEVER
+            self._end(self._segments.popleft())
+            due = now
+        return due
+
+    def _sent_whole(self, segment: Segment) -> bool:
+        return segment.ended and not segment.waiting and segment is not self._writing
+
+    def _end(self, segment: Segment) -> None:
+        """Report a reply that is over, and tell the sink."""
+        self._report(segment, self._position(segment) if segment.failed else segment.sent / self._rate, segment.failed)
+        if segment.begins is not None:
+            self._sink.segment_done(segment.failed)
 
     def _position(self, segment: Segment) -> float:
         return segment.position(self._clock.played(_now()))
 
-    def _report(self, segment: Segment, position: float, *, interrupted: bool) -> None:
+    def _report(self, segment: Segment, position: float, interrupted: bool) -> None:
         heard = segment.words_heard(position) if interrupted or segment.truncated else None
         self.on_playback_finished(playback_position=position, interrupted=interrupted, synchronized_transcript=heard)
 

@@ -29,8 +29,6 @@ class Segment:
     """It ended by itself, all of its text spoken."""
     truncated: bool = False
     """Its source failed before all of its text was spoken."""
-    handed_over: bool = False
-    """The sink has all of it."""
     failed: bool = False
     """The sink failed; the rest is dropped."""
 

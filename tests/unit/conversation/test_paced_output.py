@@ -204,6 +204,19 @@ async def test_a_pause_before_the_first_sound_holds_it_back() -> None:
 
 
 @virtual_time
+async def test_a_reply_ends_when_it_was_heard_and_not_when_it_was_sent() -> None:
+    heard = Heard()
+    await heard.speak(0.3)
+    await asyncio.sleep(0.29)
+    assert len(heard.sink.samples) == round(0.3 * RATE)
+    assert heard.sink.done == []
+    heard.output.clear_buffer()
+    assert heard.last.interrupted
+    assert heard.last.playback_position == pytest.approx(0.29)
+    assert heard.sink.done == [True]
+
+
+@virtual_time
 async def test_a_reply_that_was_sent_whole_before_a_pause_ends_during_it() -> None:
     heard = Heard()
     await heard.output.capture_frame(sound(0.3))
