@@ -148,7 +148,7 @@ def test_a_killed_launcher_takes_its_parts_with_it(launcher: Launcher) -> None:
 
 
 def test_a_killed_guardian_changes_nothing(launcher: Launcher) -> None:
-    launcher.start("--services", "chat")
+    launcher.start("--services", "livekit")
     launcher.wait_until_ready()
     (guardian,) = [pid for pid, command in launcher.alive().items() if "guardian.py" in command]
     os.kill(guardian, signal.SIGKILL)
@@ -157,11 +157,11 @@ def test_a_killed_guardian_changes_nothing(launcher: Launcher) -> None:
 
 
 def test_a_part_that_is_killed_comes_back(launcher: Launcher) -> None:
-    launcher.start("--services", "chat")
+    launcher.start("--services", "livekit")
     launcher.wait_until_ready()
-    (part,) = [pid for pid, command in launcher.alive().items() if "-m services chat" in command]
+    (part,) = [pid for pid, command in launcher.alive().items() if "--config=" in command]
     os.kill(part, signal.SIGKILL)
-    launcher.wait_for(lambda: launcher.printed.read_text().count("ready  http") == 2)
+    launcher.wait_for(lambda: launcher.printed.read_text().count("ready  ws") == 2)
     assert "died (SIGKILL); starting it again in 1 s" in launcher.printed.read_text()
     assert launcher.signal(signal.SIGINT) == 0
 
