@@ -10,6 +10,9 @@ from pathlib import Path
 
 from playwright.async_api import Page, async_playwright
 
+from tests.e2e.waiting import PATIENCE
+from tests.sound import AUDIBLE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 FLAGS = (
@@ -69,6 +72,14 @@ class Browser:
     async def heard(self) -> list[tuple[float, float]]:
         """What the page has played so far: (seconds since its start, RMS), about every 20 ms."""
         return [(at, rms) for at, rms in await self.page.evaluate("window.__heard")]
+
+    async def sound(self, seconds: float) -> None:
+        """Return once the page has played this much sound, silence not counted."""
+        await self.page.wait_for_function(
+            "([count, audible]) => window.__heard.filter(([, rms]) => rms > audible).length >= count",
+            arg=[int(seconds / 0.02), AUDIBLE],
+            timeout=PATIENCE * 1000,
+        )
 
 
 def chromium() -> str:

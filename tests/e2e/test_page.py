@@ -100,7 +100,7 @@ async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: 
         await page.goto(stack.page)
         await start(page, "assistant")
         await expect(page.locator(WORDS.format(role="agent"))).to_have_count(1, timeout=PATIENCE * 1000)
-        assert await audible_replies(browser) == 1
+        await browser.sound(0.5)
         await page.get_by_test_id("message").fill("My name is Mary.")
         await page.get_by_test_id("send").click()
         await expect(page.locator(WORDS.format(role="agent"))).to_have_count(2, timeout=PATIENCE * 1000)
