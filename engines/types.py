@@ -155,10 +155,14 @@ class Engine(Protocol):
     """What all engines share. Loading is lazy, off the event loop, and safe to ask for twice."""
 
     @property
-    def info(self) -> EngineInfo: ...
+    def info(self) -> EngineInfo:
+        """What it is."""
+        ...
 
     @property
-    def capacity(self) -> Capacity: ...
+    def capacity(self) -> Capacity:
+        """What it holds now, and how much it would hold."""
+        ...
 
     async def start(self) -> None:
         """Load what the engine needs, so that the first call doesn't wait for it.

@@ -50,7 +50,8 @@ class Network(_Group):
     agent_port: int = Field(8081, description="The agent worker's health page.")
     api_keys: Words = Field(
         (),
-        description="Keys (comma-separated) that callers must send as 'Authorization: Bearer KEY'. Empty: no key asked.",
+        description="Keys (comma-separated) that callers must send as 'Authorization: Bearer KEY'. Empty: no key"
+        " asked.",
     )
     admin_keys: Words = Field((), description="Keys that may change personalities and voices. Empty: any caller may.")
     cors_origins: Words = Field(
@@ -82,7 +83,8 @@ class Storage(_Group):
     data_dir: Path = Field(Path("data"), description="Folder of the database, keys and logs.")
     database_url: str = Field(
         "",
-        description="SQLAlchemy address of the database. Empty: SQLite in DATA_DIR; PostgreSQL: postgresql+asyncpg://user:password@host/name.",
+        description="SQLAlchemy address of the database. Empty: SQLite in DATA_DIR; PostgreSQL:"
+        " postgresql+asyncpg://user:password@host/name.",
     )
     personalities_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "personalities",
@@ -95,7 +97,8 @@ class Engines(_Group):
 
     stt: Words = Field(
         ("auto",),
-        description="Speech to text: auto, or a list of pocketsphinx, whisper, groq, service; the next one serves where one fails.",
+        description="Speech to text: auto, or a list of pocketsphinx, whisper, groq, service; the next one serves"
+        " where one fails.",
     )
     chat: Words = Field(("auto",), description="Chat: auto, or a list of companion, llama, url, groq, service.")
     tts: Words = Field(
@@ -210,7 +213,7 @@ class Settings:
 
 def reachable(host: str) -> str:
     """The address under which a server bound to `host` is reached from this machine."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - named, not bound
 
 
 GROUPS: tuple[type[_Group], ...] = (Network, LiveKit, Storage, Engines, Turns, Conversations, Operations)

@@ -61,7 +61,7 @@ class Cepstra:
         self._filters = _mel_filters().T
         self._transform = transform.T
         self._window = np.hamming(_WINDOW)
-        self._rest = np.zeros(0)
+        self._rest: NDArray[np.float64] = np.zeros(0)
 
     def push(self, samples: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Take samples and give the frames they complete.
@@ -73,7 +73,7 @@ class Cepstra:
             Cepstra, shape (frames, 13), and each frame's RMS with full scale 1.0, shape (frames,).
         """
         # One sample more than a frame is kept, so that pre-emphasis goes on over the border.
-        sound = np.append(self._rest, samples)
+        sound: NDArray[np.float64] = np.concatenate([self._rest, samples]).astype(np.float64)
         if len(sound) < _WINDOW + 1:
             self._rest = sound
             return np.zeros((0, _ORDER)), np.zeros(0)
