@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,6 +45,15 @@ async def close_code(ws: ClientConnection) -> int | None:
                 await ws.recv()
         except ConnectionClosed:
             return ws.close_code
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait until something is true."""
+    for _ in range(6000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never became true")
 
 
 class Relay:
