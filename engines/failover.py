@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeAlias, TypeVar
 
 from engines.types import (
@@ -190,6 +191,36 @@ class Line(Generic[E]):
         for place, result in zip(self._places, results, strict=True):
             if isinstance(result, Exception):
                 logger.warning("engine did not close", extra={"engine": place.name, "error": repr(result)})
+
+
+class BoundedLine(Line[E]):
+    """A line of engines with the longest wait for an answer, which the three kinds share.
+
+    Args:
+        engines: In the order of preference.
+        deadline: Seconds after which an engine that gives nothing is left.
+        clock: Seconds that only grow.
+        on_failure: Told each failure, for metrics.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[E],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        super().__init__(engines, clock, on_failure)
+        self.deadline = deadline
+
+
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """Say which engine it was when its deadline passes."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise EngineUnavailable(f"{name} did not answer in time.") from error
 
 
 def as_engine_error(error: BaseException, name: str) -> EngineError:

@@ -129,7 +129,7 @@ class ServiceEngine:
             headers=self.headers,
             trust_env=False,
             timeout=httpx.Timeout(60.0, connect=CONNECT_DEADLINE, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=4.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=60.0),
         )
 
     @classmethod

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from engines.select import choose_one
 from engines.types import EngineError
-from services import chat, stt, tts
 from services.server import serve
 from settings import Settings
 
@@ -21,14 +20,21 @@ def _app(settings: Settings, kind: str) -> tuple[FastAPI, tuple[str, ...]]:
     Raises:
         EngineNotConfigured: The settings name no engine that it can run.
     """
+    # Only what the one service needs is loaded.
     match kind:
         case "stt":
+            from services import stt
+
             heard = choose_one(settings, "stt", "service")
             return stt.create(settings, heard.engine), heard.why
         case "chat":
+            from services import chat
+
             said = choose_one(settings, "chat", "service")
             return chat.create(settings, said.engine), said.why
         case _:
+            from services import tts
+
             spoken = choose_one(settings, "tts", "service")
             return tts.create(settings, spoken.engine), spoken.why
 

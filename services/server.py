@@ -58,6 +58,8 @@ def make_server(app: FastAPI) -> Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Longer than our own clients keep a connection, so that they never write into one that is being closed.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE,
     )
     return Server(config)

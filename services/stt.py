@@ -1,4 +1,7 @@
-"""The speech-to-text service, port 8001: whole recordings over HTTP, live speech over a WebSocket."""
+"""The speech-to-text service, port 8001: whole recordings over HTTP, live speech over a WebSocket.
+
+On the OpenAI-compatible path any model may be named; hints for decoding (`prompt`, `temperature`) are not read.
+"""
 
 from __future__ import annotations
 

@@ -70,6 +70,11 @@ class ServiceUtterance:
         """The words understood so far."""
         return self._text
 
+    @property
+    def failure(self) -> EngineError | None:
+        """Why the utterance is lost, or None."""
+        return self._failure
+
     async def settle(self) -> str:
         """The best whole text of all audio pushed so far."""
         return str((await self._ask(wire.SETTLE)).get("text", ""))

@@ -129,6 +129,7 @@ class Fake:
 @dataclass
 class FakeUtterance:
     engine: Fake
+    failure: EngineError | None = None
 
     def push(self, audio: Audio) -> None:
         self.engine.heard.append(len(audio))
@@ -409,6 +410,17 @@ async def test_an_utterance_that_no_recognizer_can_take_says_so_when_asked() -> 
             await stream.settle()
     stream.push(SECOND)
     await stream.cancel()
+
+
+@virtual_time
+async def test_a_recognizer_that_knows_that_it_is_lost_is_left_while_the_user_speaks() -> None:
+    a, b = Fake("a", "stt"), Fake("b", "stt")
+    stream = FallbackTranscriber([a, b], clock=now).stream()
+    stream.push(SECOND)
+    lost = stream._stream  # type: ignore[attr-defined]
+    lost.failure = EngineUnavailable("gone")
+    stream.push(SECOND)
+    assert stream.text == "b 32000"
 
 
 @virtual_time
