@@ -164,7 +164,7 @@ class Stack:
             time.sleep(0.2)
 
     def stop(self, patience: float = 30.0) -> int:
-        """Interrupt the launcher by its process id and wait for it; returns its exit status.
+        """Interrupt the launcher by its process id and wait for it; returns its exit status. May be called again.
 
         Raises:
             AssertionError: It didn't end, or left a process behind (which is then killed).
