@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from livekit import rtc
 from livekit.agents import AgentSession, llm
@@ -25,8 +23,9 @@ from livekit.agents.voice.events import (
 from conversation.detectors import detector
 from conversation.ear import Ear, EarEvent, EarFailed, TurnEnded
 from conversation.ear_faces import EarSTT, EarVAD
+from conversation.events import Caller, Events, Role, Transport
 from conversation.history import History, Said, as_chat_context
-from conversation.latency import LatencyHistograms, LatencyLog, Record
+from conversation.latency import LatencyHistograms, LatencyLog
 from conversation.paced_output import PacedOutput
 from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
@@ -42,52 +41,7 @@ from settings import Settings
 
 logger = logging.getLogger("voice_node.conversation")
 
-Role = Literal["user", "agent"]
-Transport = Literal["room", "websocket", "console"]
-
-
-def _ignore(*_: object) -> None:
-    """What a transport doesn't want to know."""
-
-
-@dataclass
-class Events:
-    """What a conversation tells its transport; plain functions called on the event loop.
-
-    Attributes:
-        transcript: (role, text so far, final) - words of either side; a text replaces the one before until final.
-        state: `initializing`, `listening`, `thinking` or `speaking`.
-        turn: A latency record (contract.md).
-        interrupted: A reply was cut short: clear what still plays.
-        reply_done: A reply was spoken to its end.
-        error: (code, message for a person) - a part failed; the conversation goes on.
-        lost: Another process holds the conversation now; close without writing.
-    """
-
-    transcript: Callable[[Role, str, bool], None] = _ignore
-    state: Callable[[str], None] = _ignore
-    turn: Callable[[Record], None] = _ignore
-    interrupted: Callable[[], None] = _ignore
-    reply_done: Callable[[], None] = _ignore
-    error: Callable[[str, str], None] = _ignore
-    lost: Callable[[], None] = _ignore
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who talks, and with whom, as the transport was told.
-
-    Attributes:
-        session_id: Names the conversation; the same one later resumes it.
-        personality: Personality id, or None for the conversation's own or the default.
-        personality_name: Name under which the default speaks where the id is unknown.
-        user: Who the person is.
-    """
-
-    session_id: str
-    personality: str | None = None
-    personality_name: str | None = None
-    user: str | None = None
+__all__ = ["Caller", "Conversation", "Events", "Role", "Transport"]
 
 
 @dataclass

@@ -13,7 +13,7 @@ any much many anything else so forget still yet again right myself have=a an not
 sad happy glad fine good great okay ok well bad ill sick sorry sure busy hungry angry cold hot old young here there back
 home ready done late early afraid alone free right wrong all just really still only also up off upset what how german
 english american british french irish from=name/named/called/call like/love/enjoy/adore dislike/hate live/lived
-job/work/living old/age/year buy/bought go/went color/colour favorite/favourite mother/mom father/dad=am_i/are_you
+job/living/work old/age/year buy/bought go/went color/colour favorite/favourite mother/mom father/dad=am_i/are_you
 i_am/you're i_was/you_were i/you me/you my/your mine/yours our/your we/you you/me you_are/I'm your/my do_not/don't
 ca_not/can't"""
 _STOP, _STATE, _ALIKE, _TURN = (text.split() for text in _LISTS.split("="))
