@@ -48,7 +48,8 @@ class LiveResponse(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        self.init_headers({"Cache-Control": "no-store", **(headers or {})})
+        # Proxies pass pieces on as they come.
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer; raises what the pieces' generator raises."""
