@@ -148,7 +148,8 @@ async def _read(conversation: Conversation, lines: TextIO) -> None:
 
 async def _answered(conversation: Conversation) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(conversation.session.wait_for_idle(), ANSWER_WITHIN)
+        async with asyncio.timeout(ANSWER_WITHIN):
+            await conversation.session.wait_for_idle()
 
 
 async def read_lines(lines: TextIO) -> AsyncIterator[str]:

@@ -18,6 +18,7 @@ from livekit.agents import AutoSubscribe, JobContext
 from livekit.agents.voice import CloseEvent, CloseReason, io
 
 from agent.equipment import Equipment
+from agent.job_process import CLOSES_WITHIN, ENDS_WITHIN, end_within
 from agent.leaving import ANOTHER, FAILED, LEFT, LOST, NOBODY, leave
 from agent.room_audio import RoomInput, RoomOutput, humans, is_human, subscribed
 from agent.room_requests import Asked, RoomRequests
@@ -110,7 +111,8 @@ class RoomJob:
         present = humans(self._room)
         if not present:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._somebody.wait(), NOBODY_FOR)
+                async with asyncio.timeout(NOBODY_FOR):
+                    await self._somebody.wait()
             present = humans(self._room)
         return present[0] if present else None
 
@@ -228,6 +230,7 @@ class RoomJob:
         if self._ended is None:
             self._ended = why
             logger.info("job ends", extra={"room": self._room.name, "reason": why})
+            end_within(ENDS_WITHIN)
             self._context.shutdown(why)
 
     async def close(self, reason: str) -> None:
@@ -237,6 +240,7 @@ class RoomJob:
         token server then has another worker go on. Otherwise it is given back, and an empty room is
         closed, since LiveKit sends an agent only into a room that is created anew.
         """
+        end_within(CLOSES_WITHIN)
         if self._empty is not None:
             self._empty.cancel()
         for task in self._tasks:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import sys
+import threading
+import time
 from types import ModuleType
 
 from livekit.agents import JobProcess
@@ -13,8 +17,15 @@ from livekit.rtc import _ffi_client
 
 from settings import Settings
 
-PANICKED = 70
-"""Exit code of a job whose native part has panicked."""
+PANICKED, OVERDUE, ORPHANED = 70, 71, 72
+"""Exit codes of a job whose native part has panicked, which didn't come to its end, whose worker is gone."""
+
+CLOSES_WITHIN = 30.0
+"""Seconds a job has to store what was said and end; the framework waits for its last task without limit."""
+ENDS_WITHIN = 90.0
+"""Seconds from a job's own decision to end; the framework gives the session 60 of them to close."""
+ORPHAN_GRACE = 5.0
+"""Seconds a job has to end by itself once its worker is gone."""
 
 
 def prepare(process: JobProcess) -> None:
@@ -23,8 +34,33 @@ def prepare(process: JobProcess) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     end_on_panic()
+    worker = getattr(sys.modules.get("agent.preload"), "WORKER", None)
+    if worker is not None:
+        threading.Thread(target=_end_with_worker, args=(worker,), name="worker watch", daemon=True).start()
     logging.getLogger("livekit").addFilter(says_something)
     process.userdata["settings"] = Settings()
+
+
+def end_within(seconds: float, code: int = OVERDUE) -> None:
+    """End this process after so many seconds, whatever still holds it then."""
+    deadline = threading.Timer(seconds, os._exit, (code,))
+    deadline.daemon = True
+    deadline.start()
+
+
+def _end_with_worker(worker: int) -> None:
+    """Follow the worker into its end: a job nobody supervises would hold its lease, and its place in a room."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(ProcessLookupError):
+            # Readable once the process has ended, also while nobody has asked for its exit code.
+            select.select([os.pidfd_open(worker)], [], [])
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(worker, 0)
+                time.sleep(1.0)
+    time.sleep(ORPHAN_GRACE)
+    os._exit(ORPHANED)
 
 
 def says_something(record: logging.LogRecord) -> bool:

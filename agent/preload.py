@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import aiosqlite
 from livekit import local_inference
 
@@ -28,5 +30,8 @@ __all__ = [
     "tts",
     "tts_service",
 ]
+
+WORKER = os.getppid()
+"""Process id of the worker, which started the process that imports this."""
 
 local_inference.init_vad()

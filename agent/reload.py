@@ -62,7 +62,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), STOPS_WITHIN)
+        async with asyncio.timeout(STOPS_WITHIN):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

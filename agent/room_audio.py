@@ -209,6 +209,7 @@ class RoomOutput(PacedOutput):
 async def subscribed(publication: rtc.LocalTrackPublication) -> None:
     """Wait until somebody hears the agent's track, or no longer than makes sense."""
     try:
-        await asyncio.wait_for(publication.wait_for_subscription(), SUBSCRIBED_WITHIN)
+        async with asyncio.timeout(SUBSCRIBED_WITHIN):
+            await publication.wait_for_subscription()
     except TimeoutError:
         logger.warning("nobody subscribed to the agent's track", extra={"waited": SUBSCRIBED_WITHIN})

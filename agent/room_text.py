@@ -126,8 +126,8 @@ class RoomText:
         self._closing = True
         self._more.set()
         self._tasks[1].cancel()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tasks[0], 1.0)
+        await asyncio.wait({self._tasks[0]}, timeout=1.0)
+        self._tasks[0].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _words(self, role: Role, identity: str, text: str, final: bool) -> str:
@@ -214,7 +214,8 @@ class RoomText:
             attributes = {ATTRIBUTE_AGENT_STATE: self._state}
             try:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._room.local_participant.set_attributes(attributes), ANSWERED_WITHIN)
+                    async with asyncio.timeout(ANSWERED_WITHIN):
+                        await self._room.local_participant.set_attributes(attributes)
             except Exception as error:
                 if self._room.isconnected():
                     logger.warning("the agent's state could not be set: %s", error)

@@ -168,7 +168,8 @@ class Worker:
         while not self._stop.is_set():
             holder.limit = places.free
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), TELL_EVERY)
+                async with asyncio.timeout(TELL_EVERY):
+                    await self._stop.wait()
         holder.limit = 0
 
     @contextlib.contextmanager

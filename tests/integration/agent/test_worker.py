@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from livekit import rtc
 
+from agent.job_process import ORPHANED, OVERDUE
 from library import Library
 from library.errors import DatabaseError
 from settings import Settings
@@ -30,13 +31,13 @@ def eventually(true: Callable[[], bool], what: str, patience: float = 60.0) -> N
         time.sleep(0.1)
 
 
-async def gone(processes: list[psutil.Process]) -> None:
+async def gone(processes: list[psutil.Process], within: float = 10.0) -> None:
     """Return once none of them runs."""
 
     def all_ended() -> bool:
         return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
 
-    await asyncio.to_thread(eventually, all_ended, "all processes gone", 10.0)
+    await asyncio.to_thread(eventually, all_ended, "all processes gone", within)
 
 
 def family(agent: AgentProcess) -> list[psutil.Process]:
@@ -55,6 +56,27 @@ def alone(environment: dict[str, str], folder: Path, *arguments: str) -> subproc
         timeout=90,
         check=False,
     )
+
+
+def test_a_job_ends_with_its_worker_and_at_its_deadline_whatever_holds_it() -> None:
+    script = (
+        "import os, signal, subprocess, sys, time\n"
+        "from types import SimpleNamespace\n"
+        "import agent.job_process as jobs\n"
+        "jobs.ORPHAN_GRACE = 0.1\n"
+        "worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "if sys.argv[1] == 'orphan':\n"
+        "    sys.modules['agent.preload'] = SimpleNamespace(WORKER=worker.pid)\n"
+        "    jobs.prepare(SimpleNamespace(userdata={}))\n"
+        "else:\n"
+        "    jobs.end_within(0.1)\n"
+        "worker.kill()\n"
+        "worker.wait()\n"
+        "time.sleep(60)\n"
+    )
+    for why, code in (("orphan", ORPHANED), ("deadline", OVERDUE)):
+        ended = subprocess.run([sys.executable, "-c", script, why], cwd=ROOT, timeout=45, check=False)
+        assert ended.returncode == code
 
 
 def test_a_taken_port_is_named_with_the_setting_that_changes_it(server: LiveKitServer, tmp_path: Path) -> None:
@@ -136,6 +158,7 @@ async def test_sigint_ends_at_once_leaving_conversations_to_be_taken_up(
         async with RoomClient(page, "stopping", session_id="stopped") as ann:
             identity = (await ann.agent()).identity
             await ann.heard("agent")
+            await ann.sound(0.8)
             before = family(agent)
             assert len(before) >= 3, "fork server, its tracker, the job"
             assert await asyncio.to_thread(agent.stop, signal.SIGINT) == 0
@@ -186,4 +209,4 @@ async def test_a_killed_worker_leaves_no_process_behind(server: LiveKitServer, p
             await ann.agent()
             children = family(agent)
             agent.process.kill()
-            await gone(children)
+            await gone(children, within=30.0)
