@@ -39,12 +39,14 @@ class DetectorTiming:
         min_speech: Utterances with less speech than this, in seconds, are dropped.
         max_utterance: Longest utterance in seconds, after which the turn is committed; None: no limit.
         silence: Seconds of silence that end an utterance whatever its words are; None: the turn policy decides.
+        gap: Seconds of silence that may lie within a sentence: before them its words are not settled.
     """
 
     onset: float
     min_speech: float = 0.0
     max_utterance: float | None = None
     silence: float | None = None
+    gap: float = 0.0
 
 
 class SpeechDetector(Protocol):
@@ -113,6 +115,9 @@ class EnergyDetector:
             min_speech=self._detector.min_speech_duration,
             max_utterance=self._detector.max_recording_duration,
             silence=self._detector.max_silence_duration,
+            # Soft sounds and whole soft words are silence to it. A text settled in each such gap would be heard in
+            # pieces, without the context that tells words apart.
+            gap=0.75 * self._detector.max_silence_duration,
         )
 
     def push(self, audio: Audio) -> list[Window]:

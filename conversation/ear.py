@@ -259,7 +259,7 @@ class Ear:
         timing = self._policy.timing(known)
         commit_after = timing.commit if of.silence is None else of.silence
         return (
-            utterance.silence >= min(timing.speculate, commit_after),
+            utterance.silence >= min(max(timing.speculate, of.gap), commit_after),
             utterance.silence >= commit_after or utterance.full,
         )
 
