@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent
 
 def use_own_python() -> None:
     """Go on in the project's own environment where the packages we need are not in this one."""
-    if importlib.util.find_spec("pydantic_settings") and importlib.util.find_spec("httpx"):
+    if importlib.util.find_spec("pydantic_settings") and importlib.util.find_spec("numpy"):
         return
     own = ROOT / ".venv" / "bin" / "python"
     if not own.exists() or Path(sys.prefix) == ROOT / ".venv":

@@ -40,6 +40,8 @@ class Choice(Generic[E]):
 
     engine: E
     why: tuple[str, ...]
+    through_service: bool
+    """Whether the running service of this kind is asked, or is among those that are."""
 
 
 def choose(settings: Settings, place: Place) -> Chosen:
@@ -70,14 +72,14 @@ def choose_one(
     """
     match kind:
         case "stt":
-            heard, why = _built(settings, kind, STT, settings.engines.stt, place)
-            return Choice(heard[0] if len(heard) == 1 else FallbackTranscriber(heard), why)
+            heard, why, through = _built(settings, kind, STT, settings.engines.stt, place)
+            return Choice(heard[0] if len(heard) == 1 else FallbackTranscriber(heard), why, through)
         case "chat":
-            said, why = _built(settings, kind, CHAT, settings.engines.chat, place)
-            return Choice(said[0] if len(said) == 1 else FallbackChat(said), why)
+            said, why, through = _built(settings, kind, CHAT, settings.engines.chat, place)
+            return Choice(said[0] if len(said) == 1 else FallbackChat(said), why, through)
         case "tts":
-            spoken, why = _built(settings, kind, TTS, settings.engines.tts, place)
-            return Choice(spoken[0] if len(spoken) == 1 else FallbackSynthesizer(spoken), why)
+            spoken, why, through = _built(settings, kind, TTS, settings.engines.tts, place)
+            return Choice(spoken[0] if len(spoken) == 1 else FallbackSynthesizer(spoken), why, through)
 
 
 @overload
@@ -98,8 +100,8 @@ def named(settings: Settings, kind: Kind, name: str, place: Place) -> Engine:
 
 def _built(
     settings: Settings, kind: Kind, table: Mapping[str, Entry[E]], names: Sequence[str], place: Place
-) -> tuple[list[E], tuple[str, ...]]:
-    """The engines of a list, in its order, each once, and the lines about them."""
+) -> tuple[list[E], tuple[str, ...], bool]:
+    """The engines of a list, in its order, each once, the lines about them, and whether a service is among them."""
     engines: list[E] = []
     why: list[str] = []
     problems: list[str] = []
@@ -126,7 +128,7 @@ def _built(
         why.append(f"{kind}: {entry.name}{address}{order} ({reason})")
     if not engines:
         raise EngineNotConfigured(f"{kind.upper()}={','.join(names)} gives no engine. {' '.join(problems)}")
-    return engines, tuple(why)
+    return engines, tuple(why), SERVICE in taken
 
 
 def _entry(kind: Kind, table: Mapping[str, Entry[E]], name: str) -> Entry[E]:

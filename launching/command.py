@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Sequence
 from pydantic import ValidationError
 
 from launching.checks import doctor, open_to_others, ports_in_use
-from launching.engines import engine_lines
+from launching.database import has_tables, migrate
+from launching.engines import EnginesChosen, engines_chosen
 from launching.output import Combined, LogFiles, Output, coloured
 from launching.parts import DATABASE, NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
 from launching.supervisor import Supervisor
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.chdir(ROOT)  # `.env` and relative paths are the project's, wherever this is called from
     try:
         settings = Settings()
-        parts = chosen_parts(settings, options.services)
+        engines = engines_chosen(settings, options.services)
+        parts = chosen_parts(settings, options.services, engines.through_services)
         if options.check:
             return _check(settings, parts)
         key, secret = livekit_keys(settings)
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else LogFiles(sys.stdout, settings.storage.data_dir / "logs", names)
     )
     try:
-        return asyncio.run(_launch(settings, parts, _environment(settings, key, secret), output))
+        return asyncio.run(_launch(settings, parts, engines, _environment(settings, key, secret), output))
     finally:
         output.close()
 
@@ -98,7 +100,9 @@ def _environment(settings: Settings, key: str, secret: str) -> dict[str, str]:
     }
 
 
-async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str], output: Output) -> int:
+async def _launch(
+    settings: Settings, parts: Sequence[Part], engines: EnginesChosen, env: dict[str, str], output: Output
+) -> int:
     """Start the parts, stay until a signal comes or none is left, and end them."""
     stop, stop_now = asyncio.Event(), asyncio.Event()
 
@@ -108,17 +112,15 @@ async def _launch(settings: Settings, parts: Sequence[Part], env: dict[str, str]
     loop = asyncio.get_running_loop()
     for number in STOPPING:
         loop.add_signal_handler(number, stopped)
-    warning = open_to_others(settings)
-    if warning:
+    for warning in filter(None, (open_to_others(settings), *engines.problems)):
         output.say(f"WARNING: {warning}")
-    database = asyncio.create_task(_migrated(parts, env, output))
+    database = asyncio.create_task(_database(settings, parts, env, output))
     supervisor = Supervisor(parts, env, output, conditions={DATABASE: database})
     try:
-        engines = asyncio.create_task(asyncio.to_thread(engine_lines, settings, [part.name for part in parts]))
         start = asyncio.create_task(supervisor.start())
         await _first(stop.wait(), asyncio.shield(start), _unusable(database))
         if start.done() and not stop.is_set():
-            for line in (*await engines, *_farewell(settings, parts, start.result())):
+            for line in (*engines.lines, *_farewell(settings, parts, start.result())):
                 output.say(line)
             await _first(stop.wait(), supervisor.all_gone())
         start.cancel()
@@ -147,23 +149,14 @@ async def _unusable(database: asyncio.Task[bool]) -> None:
         await asyncio.Event().wait()
 
 
-async def _migrated(parts: Sequence[Part], env: dict[str, str], output: Output) -> bool:
-    """Bring the database up to date once, so that no part has to wait for another one doing it."""
-    if not any(DATABASE in part.after for part in parts):
+async def _database(settings: Settings, parts: Sequence[Part], env: dict[str, str], output: Output) -> bool:
+    """Whether the database is there for the parts that need it; made first where it isn't."""
+    if not any(DATABASE in part.after for part in parts) or has_tables(settings):
         return True
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "library", "migrate"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=env,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        output.say(f"launcher: the database can't be used: {said.decode(errors='replace').strip()}")
-    return process.returncode == 0
+    problem = await migrate(env)
+    if problem:
+        output.say(f"launcher: the database can't be used: {problem}")
+    return problem is None
 
 
 def _farewell(settings: Settings, parts: Sequence[Part], healthy: bool) -> list[str]:

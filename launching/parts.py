@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,21 +50,30 @@ DATABASE = "database"
 """What is no part but has to be ready all the same, in `after`."""
 
 NAMES = ("livekit", "stt", "chat", "tts", "server", "agent", "page")
-"""Every part, in the order in which they depend on each other."""
+"""Every part, in the order in which sound passes through them."""
 
 
-def all_parts(settings: Settings) -> tuple[Part, ...]:
-    """Every part as the settings describe it."""
+def all_parts(settings: Settings, through_services: Collection[str] = ()) -> tuple[Part, ...]:
+    """Every part as the settings describe it.
+
+    Args:
+        settings: Addresses and ports.
+        through_services: Services that conversations need (`stt`, `chat`, `tts`): those are waited for. The others are
+            started when people can already talk.
+    """
     network, livekit = settings.network, settings.livekit
     host = reachable(network.host)
     python = sys.executable
-    services = ("stt", "chat", "tts")
+    needed = tuple(name for name in ("stt", "chat", "tts") if name in through_services)
 
     def service(name: str, module: Sequence[str], port: int, variable: str, after: tuple[str, ...] = ()) -> Part:
         address = f"http://{bracketed(host)}:{port}"
         return Part(
             name, (python, "-m", *module), (Port(port, variable, network.host),), f"{address}/health", address, after
         )
+
+    def later(name: str) -> tuple[str, ...]:
+        return () if name in needed else ("server", "page")
 
     agent = f"http://{bracketed(host)}:{network.agent_port}"
     return (
@@ -79,24 +88,24 @@ def all_parts(settings: Settings) -> tuple[Part, ...]:
             f"http://127.0.0.1:{livekit.livekit_port}/",
             f"ws://{bracketed(host)}:{livekit.livekit_port}",
         ),
-        service("stt", ("services", "stt"), network.stt_port, "STT_PORT"),
-        service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT", (DATABASE,)),
-        service("tts", ("services", "tts"), network.tts_port, "TTS_PORT", (DATABASE,)),
-        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", (DATABASE, *services)),
+        service("stt", ("services", "stt"), network.stt_port, "STT_PORT", later("stt")),
+        service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT", (DATABASE, *later("chat"))),
+        service("tts", ("services", "tts"), network.tts_port, "TTS_PORT", (DATABASE, *later("tts"))),
+        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", (DATABASE, *needed)),
         Part(
             "agent",
             (python, str(ROOT / "agent" / "main.py"), "start", "--drain", "0"),
             (Port(network.agent_port, "AGENT_PORT", network.host),),
             f"{agent}/health",
             agent,
-            (DATABASE, "livekit", *services),
+            (DATABASE, "livekit", *needed),
         ),
         service("page", ("token_server",), network.page_port, "PAGE_PORT", (DATABASE, "livekit")),
     )
 
 
-def chosen_parts(settings: Settings, names: Iterable[str]) -> tuple[Part, ...]:
-    """The parts asked for, in dependency order; all of them where none is named.
+def chosen_parts(settings: Settings, names: Iterable[str], through_services: Collection[str] = ()) -> tuple[Part, ...]:
+    """The parts asked for, as `all_parts` describes them; all of them where none is named.
 
     A livekit-server of the user's own (`LIVEKIT_URL`) takes the place of ours.
 
@@ -114,7 +123,7 @@ def chosen_parts(settings: Settings, names: Iterable[str]) -> tuple[Part, ...]:
     wanted = asked or tuple(name for name in NAMES if not (theirs and name == "livekit"))
     if "livekit" in wanted and livekit_server() is None:
         raise PartsError("livekit-server is neither on PATH nor in .tools/bin: 'make setup' fetches it")
-    return tuple(part for part in all_parts(settings) if part.name in wanted)
+    return tuple(part for part in all_parts(settings, through_services) if part.name in wanted)
 
 
 def livekit_server() -> str | None:

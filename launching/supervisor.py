@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import httpx
-
+from launching.health import ask
 from launching.output import Output
 from launching.parts import Part
 from launching.process import Guardian, Running
@@ -81,7 +80,6 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._all_gone = asyncio.Event()
         self._guardian: Guardian | None = None
-        self._http = httpx.AsyncClient(timeout=ASK_LIMIT, trust_env=False)  # no proxy stands before our own parts
 
     async def start(self) -> bool:
         """Start every part in its turn.
@@ -119,7 +117,6 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._stop_one(kept, grace) for kept in self._kept.values()))  # just being started
-        await self._http.aclose()
         if self._guardian is not None:
             await self._guardian.aclose()
 
@@ -191,13 +188,9 @@ class Supervisor:
         kept.settled.set()
 
     async def _is_healthy(self, kept: _Kept) -> bool:
-        try:
-            answer = await self._http.get(kept.part.health)
-        except httpx.HTTPError as error:
-            kept.why_not = f"no answer: {type(error).__name__}"
-            return False
-        kept.why_not = f"{answer.status_code}: {' '.join(answer.text.split())[:200]}"
-        return answer.status_code == 200
+        status, text = await ask(kept.part.health, ASK_LIMIT)
+        kept.why_not = f"{status}: {text[:200]}" if status else text
+        return status == 200
 
     def _kept_no_longer(self, kept: _Kept, task: asyncio.Task[None]) -> None:
         """A fault of our own must not leave others waiting for this part."""

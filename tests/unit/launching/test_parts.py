@@ -23,16 +23,39 @@ def command(name: str) -> str:
     return " ".join(next(part for part in all_parts(Settings()) if part.name == name).command)
 
 
-def test_every_part_by_default_each_after_those_it_needs() -> None:
-    chosen = chosen_parts(Settings(), ())
-    assert tuple(part.name for part in chosen) == NAMES
-    seen = {DATABASE}
-    for part in chosen:
-        assert set(part.after) <= seen
-        seen.add(part.name)
+def after(name: str, *through_services: str) -> set[str]:
+    return set(next(part for part in all_parts(Settings(), through_services) if part.name == name).after) - {DATABASE}
 
 
-def test_a_subset_comes_in_dependency_order_whatever_order_it_was_asked_in() -> None:
+def test_every_part_by_default() -> None:
+    assert tuple(part.name for part in chosen_parts(Settings(), ())) == NAMES
+
+
+@pytest.mark.parametrize("through", [(), ("stt",), ("stt", "chat", "tts")])
+def test_every_part_gets_its_turn(through: tuple[str, ...]) -> None:
+    started = {DATABASE}
+    waiting = list(all_parts(Settings(), through))
+    while waiting:
+        ready = [part for part in waiting if set(part.after) <= started]
+        assert ready, "these wait for each other"
+        started |= {part.name for part in ready}
+        waiting = [part for part in waiting if part not in ready]
+
+
+def test_conversations_wait_for_the_services_they_go_through_and_no_others() -> None:
+    assert after("server", "stt", "tts") == {"stt", "tts"}
+    assert after("agent", "stt", "tts") == {"livekit", "stt", "tts"}
+    assert after("server") == set()
+    assert after("page") == {"livekit"}
+
+
+def test_services_nobody_talks_through_are_started_when_people_can_talk() -> None:
+    assert after("stt") == {"server", "page"}
+    assert after("stt", "stt") == set()
+    assert after("chat", "stt") == {"server", "page"}
+
+
+def test_a_subset_comes_in_one_order_whatever_order_it_was_asked_in() -> None:
     assert [part.name for part in chosen_parts(Settings(), ("tts", "server", "chat"))] == ["chat", "tts", "server"]
 
 
