@@ -162,6 +162,7 @@ class LegacyClient:
             while True:
                 if not pcm and not self._microphone.empty():
                     pcm, said = self._microphone.get_nowait()
+                    due = max(due, time.monotonic() - FRAME)  # speech isn't hurried after a stall of this machine
                 frame, pcm = pcm[:size], pcm[size:]
                 due += FRAME
                 await asyncio.sleep(max(0.0, due - time.monotonic()))

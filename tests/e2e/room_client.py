@@ -226,6 +226,9 @@ class RoomClient:
         while True:
             if not len(speech) and not self._microphone.empty():
                 speech, said = self._microphone.get_nowait()
+                # After a stall of this machine, silence may wait in the queue: speech doesn't stand behind it.
+                self._source.clear_queue()
+                due = time.monotonic()
             frame, speech = speech[:size], speech[size:]
             due += FRAME
             await asyncio.sleep(max(0.0, due - time.monotonic()))
