@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -115,6 +116,42 @@ async def test_a_device_that_cannot_be_opened_is_said_in_words(monkeypatch: pyte
     with pytest.raises(AudioError, match="--list-devices"):
         _streams(library, Microphone(echo), Loudspeaker(echo), None, "3")
     assert library.opened[0]["device"] == 3
+
+
+class Stream:
+    """A stream of PortAudio's that calls back when it is told to."""
+
+    def __init__(self, opened: dict[str, Any], **wanted: Any) -> None:
+        self.wanted = wanted
+        self.running = False
+        opened["in" if wanted["samplerate"] == HEARD_RATE else "out"] = self
+
+    def __enter__(self) -> Stream:
+        self.running = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.running = False
+
+
+async def test_portaudios_callbacks_carry_sound_both_ways_ten_milliseconds_at_a_time() -> None:
+    opened: dict[str, Stream] = {}
+    library = PortAudio()
+    library.RawOutputStream = library.RawInputStream = partial(Stream, opened)  # type: ignore[method-assign]
+    echo = Echo()
+    microphone, loudspeaker = Microphone(echo), Loudspeaker(echo)
+    said = sound(FRAME, SPOKEN_RATE)
+    await loudspeaker.write(rtc.AudioFrame(said, SPOKEN_RATE, 1, len(said) // 2))
+    with _streams(library, microphone, loudspeaker, "USB", None):
+        assert opened["in"].running and opened["out"].running
+        assert (opened["in"].wanted["device"], opened["out"].wanted["device"]) == ("USB", None)
+        assert (opened["in"].wanted["blocksize"], opened["out"].wanted["blocksize"]) == (160, 240)
+        played = bytearray(480)
+        opened["out"].wanted["callback"](played, 240, None, None)
+        assert bytes(played) == said
+        opened["in"].wanted["callback"](sound(FRAME, HEARD_RATE), 160, None, None)
+        assert (await asyncio.wait_for(anext(microphone), 1)).samples_per_channel == 160
+    assert not opened["in"].running and not opened["out"].running
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
