@@ -1,42 +1,57 @@
-"""One live utterance in a worker process of the embedded recognizer."""
+"""One utterance at the embedded recognizer, over the socket to the process that decodes it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import deque
+from typing import cast
 
 import numpy as np
 
 from engines.stt.pocketsphinx_process import WorkerProcess
-from engines.stt.pocketsphinx_wire import Frame, Op
-from engines.types import Audio, EngineError, EngineUnavailable, Segment, Transcript
+from engines.stt.pocketsphinx_wire import Frames, Op, packed
+from engines.types import Audio, EngineUnavailable, Segment, Transcript
+
+_LOST = "the embedded recognizer lost the utterance (its process ended); say it again"
 
 
-class PocketSphinxUtterance:
-    """A `LiveTranscription`; it holds a place of its worker until it is finished or cancelled."""
+class PocketSphinxUtterance(asyncio.Protocol):
+    """A `LiveTranscription`; it holds a place of its worker until it is finished or cancelled.
 
-    def __init__(self, worker: WorkerProcess) -> None:
-        self._worker = worker
+    Args:
+        worker: Who decodes it.
+        live: Whether somebody is speaking; recordings let live speech go first.
+
+    Raises:
+        EngineUnavailable: The worker doesn't take it.
+    """
+
+    def __init__(self, worker: WorkerProcess, *, live: bool = True) -> None:
         self._text = ""
-        self._fresh = True
-        """Whether `_text` is the settled text of everything pushed."""
-        self._failure: EngineError | None = None
+        self._settled = Transcript("", "en")
+        self._pushed = self._settled_with = 0
+        """Pushes so far, and how many of them `_settled` was made of."""
+        self._failure: EngineUnavailable | None = None
         self._closed = False
-        self._answers: dict[Op, deque[asyncio.Future[bytes]]] = {
-            Op.SETTLED: deque(),
-            Op.FINISHED: deque(),
-            Op.ECHO: deque(),
-        }
-        self._number = worker.open(self._on_frame, self._on_failure)
+        self._waiting: deque[tuple[int, asyncio.Future[Transcript]]] = deque()
+        self._unsent: list[bytes] = []
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._worker = worker
+        line = worker.open(live)
+        worker.holds.add(self._lose)
+        loop = asyncio.get_running_loop()
+        self._connecting = loop.create_task(loop.create_connection(lambda: self, sock=line))
 
     def push(self, audio: Audio) -> None:
         """Hand over more speech, 16 kHz; returns at once."""
         if self._closed or not len(audio):
             return
-        self._fresh = False
-        pcm = (np.clip(audio, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-        self._worker.send(Frame(Op.PUSH, self._number, pcm))
+        self._pushed += 1
+        self._send(Op.PUSH, (np.clip(audio, -1.0, 1.0) * 32767).astype("<i2").tobytes())
 
     @property
     def text(self) -> str:
@@ -47,73 +62,106 @@ class PocketSphinxUtterance:
         """The best whole text of all audio pushed so far; at once where nothing was pushed since the last time.
 
         Raises:
-            EngineUnavailable: The worker died.
+            EngineUnavailable: The process that decoded it died, or the utterance is over.
         """
-        if self._fresh and self._failure is None:
-            return self._text
-        self._fresh = True  # speech pushed while we wait makes it stale again
-        self._text = (await self._ask(Op.SETTLE, Op.SETTLED)).decode()
-        return self._text
+        self._check()
+        return (await self._settle()).text
 
     async def finish(self) -> Transcript:
         """End the utterance and give its final text.
 
         Raises:
-            EngineUnavailable: The worker died.
+            EngineUnavailable: The process that decoded it died, or the utterance is over.
         """
+        self._check()
         try:
-            answer = json.loads(await self._ask(Op.FINISH, Op.FINISHED))
+            return await self._settle()
         finally:
             self._close()
-        self._text = answer["text"]
-        return Transcript(
-            text=answer["text"],
-            language="en",
-            duration=answer["duration"],
-            segments=[Segment(part["start"], part["end"], part["text"]) for part in answer["segments"]],
-        )
 
-    async def decoded(self) -> None:
-        """Wait until everything pushed so far has been decoded.
+    async def _settle(self) -> Transcript:
+        """What was settled last where nothing was pushed since, else what the recognizer settles now."""
+        if (pushed := self._pushed) == self._settled_with:
+            return self._settled
+        waiting: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+        self._waiting.append((pushed, waiting))
+        self._send(Op.SETTLE)
+        return await waiting
 
-        Raises:
-            EngineUnavailable: The worker died.
-        """
-        await self._ask(Op.ECHO, Op.ECHO)
+    async def flowing(self) -> None:
+        """Wait while much more was pushed than has been decoded; for recordings, which arrive all at once."""
+        await self._flowing.wait()
+        self._check()
 
     async def cancel(self) -> None:
         """Drop the utterance and free its place; idempotent."""
+        self._close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open (asyncio calls this): send what was pushed meanwhile."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self._closed:
+            self._transport.abort()
+        else:
+            self._transport.writelines(self._unsent)
+        self._unsent.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """The recognizer says something (asyncio calls this)."""
+        for op, payload in self._frames.feed(data):
+            if op is Op.PARTIAL:
+                self._text = payload.decode()
+            elif op is Op.SETTLED and self._waiting:
+                self._settled_with, waiting = self._waiting.popleft()
+                self._settled = _transcript(payload)
+                self._text = self._settled.text
+                if not waiting.done():
+                    waiting.set_result(self._settled)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The socket ended (asyncio calls this)."""
+        self._lose()
+
+    def pause_writing(self) -> None:
+        """The recognizer is behind (asyncio calls this)."""
+        self._flowing.clear()
+
+    def resume_writing(self) -> None:
+        """The recognizer has caught up (asyncio calls this)."""
+        self._flowing.set()
+
+    def _lose(self) -> None:
         if not self._closed:
-            self._worker.send(Frame(Op.CANCEL, self._number))
+            self._failure = EngineUnavailable(_LOST)
             self._close()
 
-    async def _ask(self, question: Op, answer: Op) -> bytes:
+    def _send(self, op: Op, payload: bytes = b"") -> None:
+        if self._transport is None:
+            self._unsent.append(packed(op, payload))
+        else:
+            self._transport.write(packed(op, payload))
+
+    def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._closed:
             raise EngineUnavailable("the utterance is over; open a new one")
-        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._answers[answer].append(waiting)
-        self._worker.send(Frame(question, self._number))
-        return await waiting
-
-    def _on_frame(self, frame: Frame) -> None:
-        if frame.op is Op.PARTIAL:
-            self._text = frame.payload.decode()
-        elif frame.op is Op.FAILED:
-            self._on_failure(EngineUnavailable("the embedded recognizer lost an utterance; say it again"))
-        elif (waiting := self._answers[frame.op].popleft()) and not waiting.done():
-            waiting.set_result(frame.payload)
-
-    def _on_failure(self, error: EngineError) -> None:
-        self._failure = error
-        for queue in self._answers.values():
-            while queue:
-                if not (waiting := queue.popleft()).done():
-                    waiting.set_exception(error)
-        self._close()
 
     def _close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._worker.forget(self._number)
+        if self._closed:
+            return
+        self._closed = True
+        self._worker.holds.discard(self._lose)
+        self._flowing.set()
+        if self._transport is not None:
+            self._transport.abort()
+        for _, waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(self._failure or EngineUnavailable("the utterance was cancelled"))
+        self._waiting.clear()
+
+
+def _transcript(payload: bytes) -> Transcript:
+    settled = json.loads(payload)
+    parts = [Segment(part["start"], part["end"], part["text"]) for part in settled["parts"]]
+    return Transcript(text=settled["text"], language="en", duration=settled["duration"], segments=parts)

@@ -1,46 +1,37 @@
-"""How the embedded recognizer and its worker processes talk: framed messages over pipes.
+"""How the embedded recognizer and its processes talk: framed messages over a socket per utterance.
 
-A frame is an operation (1 byte), an utterance's number (4 bytes) and a payload with its length (4 bytes),
-little-endian. Sound travels as 16-bit PCM at 16 kHz, words as UTF-8, finished transcripts as JSON.
+A frame is an operation (1 byte) and a payload with its length (4 bytes, little-endian). Sound travels as 16-bit
+PCM at 16 kHz, words so far as UTF-8, settled ones as JSON `{"text", "duration", "parts": [{"start", "end", "text"}]}`.
+The socket's end ends the utterance, on either side.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
-_HEADER = struct.Struct("<BII")
+_HEADER = struct.Struct("<BI")
+
+LIVE, RECORDED = b"l", b"r"
+"""What a worker is told along with an utterance's socket: whether somebody is speaking, or waits for a recording."""
+
+READY = b"+"
+"""What a worker says once its model is loaded."""
 
 
 class Op(IntEnum):
-    """What a frame says; the first five go to the worker, the others come back."""
+    """What a frame says; the first two go to the recognizer, the others come back."""
 
-    OPEN = 1
-    PUSH = 2
-    SETTLE = 3
-    FINISH = 4
-    CANCEL = 5
-    READY = 6
-    PARTIAL = 7
-    SETTLED = 8
-    FINISHED = 9
-    FAILED = 10
-    ECHO = 11
-    """Sent back as it is, once everything before it has been decoded."""
+    PUSH = 1
+    SETTLE = 2
+    PARTIAL = 3
+    SETTLED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One message."""
-
-    op: Op
-    utterance: int
-    payload: bytes = b""
-
-    def __bytes__(self) -> bytes:
-        return _HEADER.pack(self.op, self.utterance, len(self.payload)) + self.payload
+def packed(op: Op, payload: bytes = b"") -> bytes:
+    """A frame as it travels."""
+    return _HEADER.pack(op, len(payload)) + payload
 
 
 class Frames:
@@ -49,15 +40,14 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> Iterator[tuple[Op, bytes]]:
         """The frames that are complete with these bytes."""
         self._buffer += data
-        at = 0
-        while len(self._buffer) - at >= _HEADER.size:
-            op, utterance, length = _HEADER.unpack_from(self._buffer, at)
-            end = at + _HEADER.size + length
+        while len(self._buffer) >= _HEADER.size:
+            op, length = _HEADER.unpack_from(self._buffer)
+            end = _HEADER.size + length
             if len(self._buffer) < end:
-                break
-            yield Frame(Op(op), utterance, bytes(self._buffer[at + _HEADER.size : end]))
-            at = end
-        del self._buffer[:at]
+                return
+            payload = bytes(self._buffer[_HEADER.size : end])
+            del self._buffer[:end]
+            yield Op(op), payload

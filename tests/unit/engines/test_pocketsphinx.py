@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import psutil
@@ -123,19 +124,108 @@ async def test_a_full_engine_refuses_at_once_and_takes_the_next_when_a_place_is_
     assert engine.capacity.held == 0
 
 
-async def test_a_dead_process_takes_its_utterances_along_and_is_started_again(engine: PocketSphinx) -> None:
+async def test_settling_in_the_middle_of_words_tears_none_apart(engine: PocketSphinx) -> None:
+    utterance = engine.stream()
+    audio = as_heard(SENTENCES[4], "rms")
+    for at in range(0, len(audio), 800):
+        utterance.push(audio[at : at + 800])
+        if at % 4000 == 0:
+            await utterance.settle()
+    assert word_error_rate(SENTENCES[4], (await utterance.finish()).text) <= 0.25
+
+
+async def test_a_long_silence_in_front_changes_nothing(engine: PocketSphinx) -> None:
+    hiss = np.random.default_rng(1).normal(0, 3e-4, HEARD_RATE * 4).astype(np.float32)
+    audio = as_heard(SENTENCES[3], "rms")
+    transcript = await engine.transcribe(np.concatenate([hiss, audio]))
+    assert word_error_rate(SENTENCES[3], transcript.text) <= 0.2
+    assert transcript.segments[0].start == pytest.approx(4.3, abs=0.3)
+
+
+async def test_a_settling_given_up_or_asked_twice_leaves_nothing_stale(engine: PocketSphinx) -> None:
     utterance = engine.stream()
     utterance.push(as_heard(SENTENCES[0], "rms"))
-    answer = asyncio.create_task(utterance.settle())
+    given_up = asyncio.create_task(utterance.settle())
     await asyncio.sleep(0)
-    (worker,) = psutil.Process().children()
-    os.kill(worker.pid, signal.SIGKILL)
+    given_up.cancel()
+    first, second = await asyncio.gather(utterance.settle(), utterance.settle())
+    assert first == second == SENTENCES[0]
+    assert (await utterance.finish()).text == SENTENCES[0]
+
+
+async def test_the_event_loop_runs_on_while_words_are_searched(engine: PocketSphinx) -> None:
+    recording = asyncio.create_task(engine.transcribe(as_heard(SENTENCES[4], "awb")))
+    turns = 0
+    while not recording.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert turns > 10
+    assert recording.result().text
+
+
+def listeners() -> list[psutil.Process]:
+    """The processes that decode an utterance each."""
+    return [child for worker in psutil.Process().children() for child in worker.children()]
+
+
+async def eventually(found: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    for wait in itertools.repeat(0.02):
+        if processes := found():
+            return processes
+        await asyncio.sleep(wait)
+    raise AssertionError
+
+
+async def test_an_utterance_whose_process_dies_ends_alone(engine: PocketSphinx) -> None:
+    ill = engine.stream()
+    ill.push(as_heard(SENTENCES[0], "rms"))
+    found = await eventually(listeners)
+    well = engine.stream()
+    well.push(as_heard(SENTENCES[6], "rms"))
+    answer = asyncio.create_task(ill.settle())
+    await asyncio.sleep(0)
+    os.kill(found[0].pid, signal.SIGKILL)
     with pytest.raises(EngineUnavailable):
         await answer
-    assert engine.capacity.held == 0
+    assert engine.capacity.held == 1
+    assert (await well.finish()).text == SENTENCES[6]
+
+
+async def test_a_dead_worker_is_started_again_and_its_utterances_go_on(engine: PocketSphinx) -> None:
+    utterance = engine.stream()
+    utterance.push(as_heard(SENTENCES[6], "rms"))
+    await eventually(listeners)
+    (worker,) = psutil.Process().children()
+    os.kill(worker.pid, signal.SIGKILL)
+    assert (await utterance.finish()).text == SENTENCES[6]
+    await eventually(lambda: [new for new in psutil.Process().children() if new != worker])
     await engine.start()
     assert (await engine.health()).ok
     assert await settled(engine, as_heard(SENTENCES[6], "rms")) == SENTENCES[6]
+
+
+async def test_a_cancelled_utterance_leaves_no_process_behind(engine: PocketSphinx) -> None:
+    utterance = engine.stream()
+    utterance.push(np.tile(as_heard(SENTENCES[4], "rms"), 10))
+    found = await eventually(listeners)
+    await utterance.cancel()
+    await eventually(lambda: [] if listeners() else found)
+    with pytest.raises(EngineUnavailable, match="over"):
+        await utterance.settle()
+
+
+async def test_a_closed_engine_ends_what_it_holds_and_takes_nothing_more() -> None:
+    engine = PocketSphinx(processes=1)
+    await engine.start()
+    utterance = engine.stream()
+    utterance.push(as_heard(SENTENCES[0], "rms"))
+    await engine.aclose()
+    await engine.aclose()
+    with pytest.raises(EngineUnavailable):
+        await utterance.settle()
+    with pytest.raises(EngineUnavailable):
+        engine.stream()
+    assert not (await engine.health()).ok
 
 
 async def test_closing_leaves_no_process_behind() -> None:
