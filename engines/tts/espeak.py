@@ -32,6 +32,9 @@ _AUDIBLE = 0.003
 _KEPT_BEFORE = 0.004
 """Seconds kept before the first audible sample: eSpeak NG begins with 12 ms of silence that nobody should wait for."""
 
+_OTHER_TAGS = {"zh": "cmn", "no": "nb", "iw": "he", "in": "id"}
+"""Usual language tags that eSpeak NG knows under another one."""
+
 
 class Espeak:
     """The embedded voice.
@@ -57,7 +60,7 @@ class Espeak:
             EngineBadInput: There is no such default voice.
             EngineUnavailable: The library can't be loaded.
         """
-        await self._made("hello", Speaker(self._default))
+        await self._made("hello", Speaker((self._default,)))
 
     async def health(self) -> Health:
         """Whether it speaks."""
@@ -77,7 +80,7 @@ class Espeak:
         language: str | None = None,
     ) -> AsyncGenerator[Audio, None]:
         """Yield 24 kHz pieces of about 60 ms, clause by clause, as they are made."""
-        speaker = Speaker(self._voice_for(voice, language), voice.rate, voice.pitch)
+        speaker = Speaker(self._voices_for(voice, language), voice.rate, voice.pitch)
         self._held += 1
         try:
             async with aclosing(clauses(text)) as written:
@@ -88,14 +91,15 @@ class Espeak:
         finally:
             self._held -= 1
 
-    def _voice_for(self, voice: Voice, language: str | None) -> str:
-        """The voice's own eSpeak name, else the default where it speaks the language, else the language's."""
+    def _voices_for(self, voice: Voice, language: str | None) -> tuple[str, ...]:
+        """Its own eSpeak name, else the default where it speaks the language, else the language's: pt-br, pt."""
         if named := voice.engines.get("espeak"):
-            return named
+            return (named,)
         wanted = (language or voice.language).lower().replace("_", "-")
-        if wanted.split("-")[0] == self._default.lower().split("-")[0]:
-            return self._default
-        return wanted.split("-")[0]
+        spoken = wanted.split("-")[0]
+        if spoken == self._default.lower().split("-")[0]:
+            return (self._default,)
+        return (wanted, _OTHER_TAGS.get(spoken, spoken))
 
     async def _clause(self, clause: str, speaker: Speaker) -> AsyncGenerator[Audio, None]:
         loop = asyncio.get_running_loop()

@@ -32,9 +32,9 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """How eSpeak NG speaks: a voice of its own, and speed and pitch against normal."""
+    """How eSpeak NG speaks: the first voice that it has of those named, and speed and pitch against normal."""
 
-    voice: str
+    voices: tuple[str, ...]
     rate: float = 1.0
     pitch: float = 1.0
 
@@ -74,9 +74,9 @@ class EspeakLibrary:
         if speaker == self._speaker:
             return
         self._speaker = None
-        if self._calls.espeak_SetVoiceByName(speaker.voice.encode()) != _OK:
+        if not any(self._calls.espeak_SetVoiceByName(voice.encode()) == _OK for voice in speaker.voices):
             raise EngineBadInput(
-                f"eSpeak NG has no voice '{speaker.voice}'; name one of its languages, like en-us, en-us+f3 or de"
+                f"eSpeak NG has no voice '{speaker.voices[0]}'; name one of its languages, like en-us, en-us+f3 or de"
             )
         self._calls.espeak_SetParameter(_RATE, round(min(max(_NORMAL_RATE * speaker.rate, 80), 450)), 0)
         self._calls.espeak_SetParameter(_PITCH, round(min(max(_NORMAL_PITCH * speaker.pitch, 0), 99)), 0)

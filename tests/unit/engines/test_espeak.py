@@ -80,6 +80,11 @@ async def test_a_language_is_spoken_by_its_own_voice_and_an_unknown_one_is_refus
         await said("hello", Voice("n", "N", engines={"espeak": "nobody"}))
 
 
+@pytest.mark.parametrize("language", ["zh", "zh-CN", "pt-BR", "no", "fr_CA"])
+async def test_languages_are_known_by_their_usual_tags(language: str) -> None:
+    assert len(await said("1 2 3 4 5", language=language)) > SPOKEN_RATE / 2
+
+
 @pytest.mark.parametrize("text", ["", " ", "...", "!?"])
 async def test_nothing_to_say_is_said_without_complaint(text: str) -> None:
     assert len(await said(text)) == 0
