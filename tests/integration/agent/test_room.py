@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from livekit import api, rtc
@@ -15,8 +16,8 @@ from library import Library
 from library.leases import LeaseHolder
 from settings import Settings
 from tests.e2e.room_client import RoomClient
-from tests.integration.agent.worker_process import AgentProcess
-from tests.livekit_server import LiveKitServer
+from tests.integration.agent.worker_process import AgentProcess, running_agent
+from tests.livekit_server import LiveKitServer, free_port
 from tests.speech import spoken, word_error_rate
 
 QUESTION = "What is your name?"
@@ -223,3 +224,73 @@ async def test_the_personality_that_a_participant_names_answers(
     other = next(one for one in await library.personalities.all() if one.id != "assistant" and one.greeting)
     async with RoomClient(page, "chosen", personality=other.id) as ann:
         assert (await ann.heard("agent")).strip() == other.greeting.strip()
+
+
+class Bystander:
+    """Joins without a microphone and hears what the agent says has gone wrong, from its first moment on."""
+
+    def __init__(self, server: LiveKitServer, room: str, **attributes: str) -> None:
+        self.room = rtc.Room()
+        self._server = server
+        self._token = (
+            api.AccessToken(server.key, server.secret)
+            .with_identity("ann")
+            .with_attributes(attributes)
+            .with_grants(api.VideoGrants(room_join=True, room=room))
+            .to_jwt()
+        )
+        self._errors: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._said: asyncio.Queue[str] = asyncio.Queue()
+        self._reading: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Bystander:
+        self.room.register_text_stream_handler("voice.error", lambda reader, _: self._start(self._error(reader)))
+        self.room.register_text_stream_handler("lk.transcription", lambda reader, _: self._start(self._words(reader)))
+        await self.room.connect(self._server.url, self._token)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.room.disconnect()
+
+    async def error(self) -> dict[str, str]:
+        """The next error."""
+        return await asyncio.wait_for(self._errors.get(), 60)
+
+    async def said(self) -> str:
+        """The next words of either side."""
+        return await asyncio.wait_for(self._said.get(), 60)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _error(self, reader: rtc.TextStreamReader) -> None:
+        self._errors.put_nowait(json.loads(await reader.read_all()))
+
+    async def _words(self, reader: rtc.TextStreamReader) -> None:
+        if words := await reader.read_all():  # none: a reply was cut before anything of it was heard
+            self._said.put_nowait(words)
+
+
+async def test_a_conversation_that_cannot_begin_says_why_and_closes_the_room(
+    agent: AgentProcess, server: LiveKitServer
+) -> None:
+    async with Bystander(server, "nameless", session_id="x" * 300) as ann:
+        assert "session id" in (await ann.error())["message"]
+        await eventually(lambda: not ann.room.isconnected(), "the room's end")
+    async with api.LiveKitAPI(server.url, server.key, server.secret) as livekit:
+        rooms = await livekit.room.list_rooms(api.ListRoomsRequest(names=["nameless"]))
+        assert not rooms.rooms
+
+
+async def test_an_ear_that_cannot_start_is_told_while_greeting_and_typing_work(
+    server: LiveKitServer, tmp_path: Path
+) -> None:
+    with running_agent(server, tmp_path, STT="service", STT_PORT=str(free_port())):
+        async with Bystander(server, "deaf") as ann:
+            assert (await ann.error())["code"] == "unavailable"
+            assert "Nova" in await ann.said()
+            await ann.room.local_participant.send_text("What is your name?", topic="lk.chat")
+            assert await ann.said() == "What is your name?"
+            assert await ann.said()
