@@ -35,9 +35,9 @@ lead= ^(?:(?:um+|uh+|er+m?|hm+|well|oh|hey|so|and|but|okay|ok|yeah|yes|no|now|th
     |(?:remember|note|do not forget)(?: that (?=my )|(?: that)? (?=i |.{1,60} (?:is|are|has|was) )))+(?=\w)
 question= .*\?$|(?:what|where|who|when|why|how|which)\b(?! (?:i|my|we|you|he|she)\b)|(?:do|does|did|can?|could|will
     |would|is|are|am|was|were|have|should|tell|say|give|let|stop|remind|explain|talk|remember)\b
-joined= (?<!know),?\s(?:(?:and|but|so|then) (?=(?:i|my|we|his|her|s?he|what|where|who|how|can|do|tell)\b)|(?=(?:call me
-    |tell me|my name|i (?:am|live|like|love|have|work)|(?:what|who|where|how) (?:is|are|do|did|am)|(?:can|do) you
-    |(?:his|her) name)\b))|, (?=(?:i|my|we|s?he|what|where|who|how)\b)
+joined= (?<!know),?\s(?:(?:and|but|so|then) (?=(?:now )?(?:i|my|we|his|her|s?he|what|where|who|how|can|do|tell)\b)|(?=
+    (?:call me|tell me|my name|i (?:am|live|like|love|have|work)|(?:what|who|where|how) (?:is|are|do|did|am)
+    |(?:can|do) you|(?:his|her) name)\b))|, (?=(?:i|my|we|s?he|what|where|who|how)\b)
 no fact= my name is not|i (?:(?:do|did|ca) not |just |only |would |really )*(?:know|think|guess|mean|said|told|asked|see
     |do$|wonder|hope|will|understand|agree|hear|am sorry|(?:want|need|like) (?:you|to (?:know|hear|ask)|an?other))\b
 fact= (?:my|our|the) .*\w (?:is|are|was|has|said|\w+s|\w+ed) \w|(?:i|we) \w
@@ -121,11 +121,10 @@ class Memory:
             text = _P["proper"].sub(lambda found: f"{found[1]} {found[2].title()}", turned(clause))
         else:
             return ""
-        extra = _P["extra"].match(clause)
         # A new "your X is" takes the place of the old one.
         same = text.partition(" is ")[0] + " is "
         self.facts = {fact: words for fact, words in self.facts.items() if fact != text and not fact.startswith(same)}
-        self.facts[text] = _words(clause) | ({"job" if extra[1] else "old"} if extra else set())
+        self.facts[text] = _words(clause) | ({"job" if a[1] else "old"} if (a := _P["extra"].match(clause)) else set())
         return text
 
     def recall(self, clause: str) -> list[str] | None:
@@ -136,9 +135,10 @@ class Memory:
             return [f"your name is {self.name}"] * bool(self.name) if wanted else list(self.facts)[-3:]
         if personal or (re.match(r"(?i)wh|how|is |are ", clause) and not re.search(r"(?i)\byou", clause)):
             kind = re.match(r"(?i)(?:what|which) (\w+)(?: of \w+)? (?:do|did|am|is|are|was) (?:i|my)\b", clause)
+            others = ("your",) * bool(re.search(r"(?i)\b(?:do|did|am|was|have) i\b(?! (?:tell|told|say|said))", clause))
             less = wanted - (_words(kind[1]) if kind else {"name", "old", "live", "job", "like"})
             for keys in [wanted, less] if personal else [wanted]:
-                found = [fact for fact, words in self.facts.items() if keys <= words]
+                found = [fact for fact, words in self.facts.items() if keys <= words and not fact.startswith(others)]
                 if found and keys and keys != {"favorite"}:
                     return found[-3:] if _P["many"].match(clause) else found[-1:]
         return [] if personal else None

@@ -136,6 +136,12 @@ async def test_says_what_it_was_not_told_and_asks_back() -> None:
     assert "told" in await answer("do i have a yacht")
 
 
+async def test_keeps_apart_what_is_told_of_others() -> None:
+    assert "haven't told" in await answer("my uncle lives in porto", "where do i live")
+    reply = await answer("i used to live in cork but now i live in galway", "where do i live")
+    assert "you used to live in Cork" in reply and "you live in Galway" in reply
+
+
 async def test_understands_a_bare_answer_to_its_question() -> None:
     assert "Fenella" in await answer("what is my name", "fenella", "thanks", "what is my name")
     assert "Gouda" in await answer("What is my favorite cheese?", "Gouda.", "What is my favorite cheese?")
