@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from steps import StepFailed, run
 
-FOR_TESTS = ("chromium", "flite", "sox", "ffmpeg", "postgresql")
-"""Debian packages of the tests; TEST_APT names others instead."""
+FOR_TESTS = ("chromium", "flite", "sox", "ffmpeg", "postgresql", "libatomic1")
+"""Debian packages of the tests (the last one for Playwright's Node); TEST_APT names others instead."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Commands under which Chromium is found; any one of them serves the tests."""
@@ -24,6 +25,12 @@ def missing_packages(packages: Sequence[str]) -> list[str]:
 
 
 def _is_there(package: str) -> bool:
+    if package == "libatomic1":  # a library, not a program
+        try:
+            ctypes.CDLL("libatomic.so.1")
+        except OSError:
+            return False
+        return True
     if package == "postgresql":  # Debian keeps the server's programs off the PATH
         return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
     return any(map(shutil.which, BROWSERS if package == "chromium" else (package,)))
