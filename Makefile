@@ -4,7 +4,7 @@
 # Variables, each with its default; set them on the command line: make run EXTRAS=local
 PYTHON ?= python3# Python 3.11 or newer that .venv is made from
 EXTRAS ?=# extras to install as well: local (torch; by itself where a GPU is), postgres; none for no torch
-TEST_APT ?=# Debian packages of the tests, instead of: chromium flite sox ffmpeg postgresql libatomic1 libatomic1
+TEST_APT ?=# Debian packages of the tests, instead of: chromium flite sox ffmpeg postgresql libatomic1
 ARGS ?=# arguments for what is run: make run ARGS="--combined-logs", make test ARGS="-k barge"
 UPGRADE ?=# make lock: 1 takes the newest versions instead of keeping pins
 

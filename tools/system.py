@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
 import shutil
 import subprocess
@@ -34,8 +33,6 @@ def _is_there(package: str) -> bool:
         return True
     if package == "postgresql":  # Debian keeps the server's programs off the PATH
         return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None
-    if package.startswith("lib"):
-        return ctypes.util.find_library(package.removeprefix("lib").rstrip("0123456789")) is not None
     return any(map(shutil.which, BROWSERS if package == "chromium" else (package,)))
 
 
