@@ -114,9 +114,14 @@ class Engines(_Group):
     service_api_key: str = Field("", description="Key we send to those services. Empty: the first of API_KEYS.")
     language: str = Field("en", description="Language spoken where nobody says another one (BCP 47).")
     pocketsphinx_processes: int = Field(
-        2, ge=1, le=64, description="Processes that decode speech for the embedded recognizer."
+        2,
+        ge=1,
+        le=64,
+        description="Workers of the embedded recognizer; each holds the model (100 MB) for its utterances.",
     )
-    pocketsphinx_utterances: int = Field(8, ge=1, le=256, description="Utterances each of them holds at once.")
+    pocketsphinx_utterances: int = Field(
+        8, ge=1, le=256, description="Utterances each of them holds at once, each in a process of its own (21 MB)."
+    )
     espeak_voice: str = Field("en-us", description="eSpeak NG voice where the agent's voice names none.")
     whisper_model: str = Field("small.en", description="faster-whisper model name or folder.")
     enable_local_model: bool = Field(False, description="Run the chat model CHAT_MODEL on this machine.")
