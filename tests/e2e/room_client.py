@@ -128,7 +128,7 @@ class RoomClient:
         await self._arrivals.until(lambda: self.spoken(since) >= seconds, f"{seconds} s of the agent's sound", patience)
 
     async def silence(self, seconds: float) -> None:
-        """Return once the agent's track has been silent for this long."""
+        """Return once the agent's track has been silent for this long; wait for its sound first: text runs ahead."""
         pieces = int(seconds * 100)
         await self._arrivals.until(
             lambda: len(self.pieces) >= pieces and not any(rms(p.samples) > AUDIBLE for p in self.pieces[-pieces:]),
@@ -146,10 +146,6 @@ class RoomClient:
     def spoken(self, since: int = 0) -> float:
         """Seconds of sound (not silence) of the agent after the piece `since`."""
         return sum(len(p.samples) / HEARD_RATE for p in self.pieces[since:] if rms(p.samples) > AUDIBLE)
-
-    def last_sound(self, since: int = 0) -> float:
-        """Monotonic time at which the newest sound (not silence) after the piece `since` was received."""
-        return max((piece.at for piece in self.pieces[since:] if rms(piece.samples) > AUDIBLE), default=0.0)
 
     def samples(self, since: int = 0) -> Audio:
         """All that was received from the agent after the piece `since`, silence included; 24 kHz."""

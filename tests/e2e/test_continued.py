@@ -10,30 +10,42 @@ import pytest
 from tests.e2e.legacy_client import LegacyClient
 from tests.e2e.room_client import RoomClient
 from tests.e2e.stack import Stack
-from tests.speech import spoken
+from tests.speech import spoken, word_error_rate
 from tests.spoken import pcm
 
 FACT, QUESTION, ANSWER = "my name is mary", "what is my name", "mary"
 
 
+ATTEMPTS = 3
+"""Times a line is said: sound breaks up on a busy machine, and people who were misheard say it again."""
+
+
 async def say_to_websocket(stack: Stack, session: str, text: str) -> str:
-    """One turn over a WebSocket of its own; what the agent said."""
+    """Say a line over a WebSocket of its own until it is understood; what the agent said to that."""
     async with LegacyClient(stack.compat, session, agent="storyteller", query="events=1") as client:
         await client.message("ready")
-        await client.say(pcm(spoken(text, "awb")))
-        await client.reply(0)
-        said: str = (await client.message("transcript", role="agent", final=True))["text"]
-        return said
+        for turn in range(ATTEMPTS):
+            await client.say(pcm(spoken(text, "awb")))
+            await client.reply(turn)
+            await client.message("transcript", number=turn, role="agent", final=True)
+            if word_error_rate(text, client.said("user")[turn]) == 0:
+                break
+        return client.said("agent")[-1]
 
 
 async def say_in_room(stack: Stack, session: str, text: str) -> str:
-    """One turn in a room of its own; what the agent said."""
+    """Say a line in a room of its own until it is understood; what the agent said to that."""
     attributes = {"session_id": session, "personality": "storyteller"}
     async with RoomClient(stack.page, f"room-{uuid.uuid4().hex}", **attributes) as caller:
         await caller.agent()
-        await caller.say(spoken(text, "awb"))
-        said = await caller.heard("agent")
-        await caller.silence(0.5)
+        for turn in range(ATTEMPTS):
+            since = len(caller.pieces)
+            await caller.say(spoken(text, "awb"))
+            said = await caller.heard("agent", turn)
+            await caller.sound(0.3, since)
+            await caller.silence(0.5)
+            if word_error_rate(text, await caller.heard("user", turn)) == 0:
+                break
         return said
 
 
@@ -46,7 +58,8 @@ WAYS = {"websocket": say_to_websocket, "room": say_in_room}
 async def test_what_was_said_before_is_remembered(stack: Stack, first: str, then: str) -> None:
     session = f"continued-{uuid.uuid4().hex}"
     await WAYS[first](stack, session, FACT)
-    assert ANSWER in (await WAYS[then](stack, session, QUESTION)).lower()
+    said = await WAYS[then](stack, session, QUESTION)
+    assert ANSWER in said.lower(), said
 
 
 async def test_a_stranger_is_not_mixed_up_with_another(stack: Stack) -> None:
