@@ -20,7 +20,7 @@ from livekit.agents.voice import CloseEvent, CloseReason, io
 from agent.equipment import Equipment
 from agent.job_process import CLOSES_WITHIN, ENDS_WITHIN, end_within
 from agent.leaving import ANOTHER, FAILED, LEFT, LOST, NOBODY, leave
-from agent.room_audio import RoomInput, RoomOutput, humans, is_human, subscribed
+from agent.room_audio import RoomInput, RoomOutput, connected_humans, humans, is_human, subscribed
 from agent.room_requests import Asked, RoomRequests
 from agent.room_text import RoomText
 from agent.turns import HEARD, TURN_LOGGER
@@ -38,6 +38,8 @@ EMPTY_FOR = 10.0
 """Seconds a room may be without people before its job ends: a page is reloaded, a connection comes back."""
 NOBODY_FOR = 60.0
 """Seconds a job waits for the first human."""
+REACHED_WITHIN = 5.0
+"""Seconds until a human's connection should stand; longer waits help nobody."""
 TELLING = 0.5
 """Seconds left for an error's words to reach the page before the room is closed."""
 
@@ -76,6 +78,7 @@ class RoomJob:
         self._opening = asyncio.create_task(Equipment.open(self._settings), name="equipment")
         await self._context.connect(auto_subscribe=AutoSubscribe.AUDIO_ONLY)
         self._room.on("participant_connected", self._on_joined)
+        self._room.on("participant_active", self._on_active)
         self._room.on("participant_disconnected", self._on_left)
         self._text = RoomText(self._room)
         self._text.state("initializing")
@@ -108,13 +111,18 @@ class RoomJob:
         self._end(FAILED)
 
     async def _first_human(self) -> rtc.RemoteParticipant | None:
-        present = humans(self._room)
-        if not present:
+        """The first person who is there and can be told something: text sent before their connection stands is lost."""
+        for reached, patience in ((humans, NOBODY_FOR), (connected_humans, REACHED_WITHIN)):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(NOBODY_FOR):
-                    await self._somebody.wait()
-            present = humans(self._room)
+                async with asyncio.timeout(patience):
+                    while not reached(self._room):
+                        self._somebody.clear()
+                        await self._somebody.wait()
+        present = connected_humans(self._room) or humans(self._room)
         return present[0] if present else None
+
+    def _on_active(self, participant: rtc.RemoteParticipant) -> None:
+        self._somebody.set()
 
     async def _converse(
         self, equipment: Equipment, human: rtc.RemoteParticipant, publication: rtc.LocalTrackPublication
@@ -188,7 +196,6 @@ class RoomJob:
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
         if not is_human(participant) or humans(self._room) or self._empty is not None:
             return
-        self._somebody.clear()
         self._empty = asyncio.get_running_loop().call_later(EMPTY_FOR, self._end, LEFT)
         if self._conversation is not None:
             # Nobody hears the rest, and the history keeps what was heard.

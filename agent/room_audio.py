@@ -46,6 +46,11 @@ def humans(room: rtc.Room) -> list[rtc.RemoteParticipant]:
     return sorted(found, key=lambda human: human.joined_at.timestamp() if human.joined_at else float("inf"))
 
 
+def connected_humans(room: rtc.Room) -> list[rtc.RemoteParticipant]:
+    """Those of them whose connection stands, sound and text."""
+    return [human for human in humans(room) if human.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE]
+
+
 def _is_voice(publication: rtc.TrackPublication) -> bool:
     return (
         publication.kind == rtc.TrackKind.KIND_AUDIO and publication.source != rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO

