@@ -108,3 +108,5 @@ async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: 
         await page.get_by_test_id("send").click()
         await expect(page.locator(WORDS.format(role="agent")).nth(2)).to_contain_text("Mary", timeout=PATIENCE * 1000)
         assert await shown(page, "user") == ["My name is Mary.", "What is my name?"]
+        await page.get_by_test_id("stop").click()
+        await expect(page.get_by_test_id("start")).to_be_visible()
