@@ -17,7 +17,7 @@ from library.leases import LeaseHolder
 from settings import Settings
 from tests.e2e.room_client import RoomClient
 from tests.integration.agent.worker_process import AgentProcess, running_agent
-from tests.livekit_server import LiveKitServer, free_port
+from tests.livekit_server import LiveKitServer, free_port, running_livekit_server
 from tests.speech import spoken, word_error_rate
 
 QUESTION = "What is your name?"
@@ -284,11 +284,9 @@ async def test_a_conversation_that_cannot_begin_says_why_and_closes_the_room(
         assert not rooms.rooms
 
 
-async def test_an_ear_that_cannot_start_is_told_while_greeting_and_typing_work(
-    server: LiveKitServer, tmp_path: Path
-) -> None:
-    with running_agent(server, tmp_path, STT="service", STT_PORT=str(free_port())):
-        async with Bystander(server, "deaf") as ann:
+async def test_an_ear_that_cannot_start_is_told_while_greeting_and_typing_work(tmp_path: Path) -> None:
+    with running_livekit_server() as own, running_agent(own, tmp_path, STT="service", STT_PORT=str(free_port())):
+        async with Bystander(own, "deaf") as ann:
             assert (await ann.error())["code"] == "unavailable"
             assert "Nova" in await ann.said()
             await ann.room.local_participant.send_text("What is your name?", topic="lk.chat")
