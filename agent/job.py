@@ -18,7 +18,7 @@ from livekit.agents import AutoSubscribe, JobContext
 from livekit.agents.voice import CloseEvent, CloseReason, io
 
 from agent.equipment import Equipment
-from agent.job_process import CLOSES_WITHIN, ENDS_WITHIN, end_within
+from agent.job_process import CLOSES_WITHIN, ENDS_WITHIN, end_within, watch_loop
 from agent.leaving import ANOTHER, FAILED, LEFT, LOST, NOBODY, leave
 from agent.room_audio import RoomInput, RoomOutput, connected_humans, humans, is_human, subscribed
 from agent.room_requests import Asked, RoomRequests
@@ -46,6 +46,7 @@ TELLING = 0.5
 
 async def entry(context: JobContext) -> None:
     """Begin a room's conversation; it goes on in tasks until the job is shut down."""
+    watch_loop()
     job = RoomJob(context, context.proc.userdata["settings"])
     context.add_shutdown_callback(job.close)
     await job.begin()

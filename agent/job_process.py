@@ -15,15 +15,21 @@ from types import ModuleType
 from livekit.agents import JobProcess
 from livekit.rtc import _ffi_client
 
+from services.loop_watch import LoopWatch, StallPolicy
 from settings import Settings
 
-PANICKED, OVERDUE, ORPHANED = 70, 71, 72
-"""Exit codes of a job whose native part has panicked, which didn't come to its end, whose worker is gone."""
+PANICKED, OVERDUE, ORPHANED, STALLED = 70, 71, 72, 73
+"""Exit codes of a job whose native part has panicked, which didn't come to its end, whose worker is gone, whose event
+loop stood still."""
 
 CLOSES_WITHIN = 30.0
 """Seconds a job has to store what was said and end; the framework waits for its last task without limit."""
 ENDS_WITHIN = 90.0
 """Seconds from a job's own decision to end; the framework gives the session 60 of them to close."""
+STALLED_FOR = 20.0
+"""Seconds after which a job whose event loop stands still ends; others have taken its conversation up long before."""
+LAST_WORDS = 0.3
+"""Seconds in which the log lines of a process that ends itself reach the worker."""
 ORPHAN_GRACE = 5.0
 """Seconds a job has to end by itself once its worker is gone."""
 
@@ -46,6 +52,16 @@ def end_within(seconds: float, code: int = OVERDUE) -> None:
     deadline = threading.Timer(seconds, os._exit, (code,))
     deadline.daemon = True
     deadline.start()
+
+
+def watch_loop() -> None:
+    """Watch this job's event loop, on which this is called, and end the process if it never goes on."""
+    LoopWatch(StallPolicy(STALLED_FOR), _end_stalled).start()
+
+
+def _end_stalled() -> None:
+    time.sleep(LAST_WORDS)
+    os._exit(STALLED)
 
 
 def _end_with_worker(worker: int) -> None:

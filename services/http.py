@@ -21,8 +21,8 @@ Use:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -35,6 +35,7 @@ from services import errors
 from services.body_limit import BodyLimit
 from services.errors import ApiError, error_body
 from services.keys import Keyed, origin_pattern, require_admin
+from services.loop_watch import watched_loop
 from services.metrics import Measured, Metrics
 from services.server import bind, make_server, serve
 from services.sockets import (
@@ -50,6 +51,7 @@ from services.sockets import (
     ws_engine_error,
     ws_error,
 )
+from services.watchdog_counter import WatchdogCounter
 from settings import Settings
 
 __all__ = [
@@ -98,14 +100,14 @@ def create_app(
         lifespan: Runs around the app's life, as FastAPI's own.
         body_limit: Largest request body in bytes; more is refused with 413.
     """
+    metrics = Metrics()
     app = FastAPI(
         title=title,
-        lifespan=lifespan,
+        lifespan=_watched(lifespan, WatchdogCounter(metrics.registry)),
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
     )
-    metrics = Metrics()
     app.state.settings = settings
     app.state.metrics = metrics
     errors.install(app)
@@ -133,6 +135,20 @@ def create_app(
         return metrics.page()
 
     return app
+
+
+def _watched(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None, counter: WatchdogCounter
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The app's life with its event loop watched, and with what watchdogs find counted."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        with counter.counting():
+            async with watched_loop(), lifespan(app) if lifespan is not None else nullcontext():
+                yield
+
+    return life
 
 
 def _unknown_sockets(app: FastAPI) -> None:
