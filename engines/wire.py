@@ -45,11 +45,20 @@ SPEECH_END: Final = "tts_stream_end"
 
 SSE_DONE: Final = "[DONE]"
 
+LARGEST_MESSAGE: Final = 1024 * 1024
+"""Bytes of the largest WebSocket message that our services take."""
+
 SERVICE_NAMES: Final[Mapping[Kind, str]] = {"stt": "speech-to-text", "chat": "chat", "tts": "text-to-speech"}
 
 _ERRORS: Mapping[str, type[EngineError]] = {
     kind.code: kind for kind in (EngineError, EngineFull, EngineNotConfigured, EngineUnavailable, EngineBadInput)
-} | {"bad_request": EngineBadInput, "too_big": EngineBadInput, "unauthorized": EngineNotConfigured}
+} | {
+    "bad_request": EngineBadInput,
+    "too_big": EngineBadInput,
+    "unauthorized": EngineNotConfigured,
+    "too_fast": EngineFull,
+    "timeout": EngineUnavailable,
+}
 
 
 def audio_to_pcm16(audio: Audio) -> bytes:
@@ -103,7 +112,7 @@ def read_message(data: str) -> dict[str, Any]:
     """
     try:
         message = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         raise EngineBadInput("Messages are JSON objects.")

@@ -2,14 +2,17 @@
 
 The container is told by its first bytes and given to the decoder by name. Left to guess, the decoder would also take
 playlists, and those make it open files and addresses that the uploader chose.
+
+What an uploader says of a file is not believed: rates and channels that would cost the resampler gigabytes are
+refused before it is made, and time and length are looked at with every read and every frame.
 """
 
 from __future__ import annotations
 
 import io
+import time
 
 import av
-import numpy as np
 from av.error import FFmpegError
 
 from engines import wire
@@ -20,6 +23,17 @@ MAX_SECONDS = 3600.0
 """Longest recording; a small file can unpack to days of silence."""
 
 FORMATS = "WAV, FLAC, MP3, OGG, WebM, or raw 16-bit 16 kHz mono PCM as audio/pcm"
+
+DECODE_WITHIN = 60.0
+"""Seconds of work on one file; the longest recording takes a tenth of that."""
+
+RATES = (4_000, 384_000)
+"""Lowest and highest sample rate."""
+
+CHANNELS = 16
+
+LONGEST_FRAME = 1 << 20
+"""Samples in one piece as the decoder hands it out; real ones have a few thousand."""
 
 _SHOWN = {"matroska": "WebM"}
 
@@ -85,30 +99,60 @@ def _check_wav(data: bytes) -> None:
         raise _refused(f"The WAV file is cut off: its header announces {announced} bytes, {len(data)} came")
 
 
+class _File(io.BytesIO):
+    """The file's bytes, readable until its time is over."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._end = time.monotonic() + DECODE_WITHIN
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.check_time()
+        return super().read(size)
+
+    def check_time(self) -> None:
+        """Raise the refusal of a file that takes too long."""
+        if time.monotonic() > self._end:
+            raise _refused(f"The file couldn't be unpacked within {DECODE_WITHIN:g} seconds")
+
+
 def _unpacked(data: bytes, container: str) -> Audio:
-    parts: list[Audio] = []
+    parts: list[bytes] = []
     samples = 0
-    with av.open(io.BytesIO(data), "r", format=container) as recording:
+    source = _File(data)
+    with av.open(source, "r", format=container) as recording:
         if not recording.streams.audio:
             raise _refused("The file holds no sound")
         stream = recording.streams.audio[0]
-        resampler = av.AudioResampler("flt", "mono", HEARD_RATE)
+        codec = stream.codec_context
+        _check_form(codec.sample_rate, codec.channels, 0)
+        resampler = av.AudioResampler("s16", "mono", HEARD_RATE)
         for frame in recording.decode(stream):
+            source.check_time()
+            _check_form(frame.sample_rate, frame.layout.nb_channels, frame.samples)
             for piece in resampler.resample(frame):
                 parts.append(_samples(piece))
                 samples += piece.samples
             if samples > MAX_SECONDS * HEARD_RATE:
                 raise _too_long()
-        parts += [_samples(piece) for piece in resampler.resample(None)]
+        parts += [_samples(piece) for piece in resampler.resample(None)] if parts else []
     if not parts:
         raise _refused("The file holds no sound")
-    audio = np.concatenate(parts)
-    # Float files may hold anything.
-    return np.clip(np.nan_to_num(audio, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    return wire.pcm16_to_audio(b"".join(parts))
 
 
-def _samples(frame: av.AudioFrame) -> Audio:
-    return frame.to_ndarray().reshape(-1).astype(np.float32, copy=False)
+def _check_form(rate: int, channels: int, samples: int) -> None:
+    """Refuse sound of a form that nobody records, before anything is made for it."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise _refused(f"A recording has {RATES[0]} to {RATES[1]} samples a second; this one says {rate}")
+    if not 1 <= channels <= CHANNELS:
+        raise _refused(f"A recording has 1 to {CHANNELS} channels; this one says {channels}")
+    if samples > LONGEST_FRAME:
+        raise _refused("The file holds sound in pieces that are too long")
+
+
+def _samples(frame: av.AudioFrame) -> bytes:
+    return frame.to_ndarray().tobytes()
 
 
 def _refused(what: str) -> ApiError:

@@ -1,14 +1,23 @@
-"""Refuses request bodies over a limit, whether their length is announced or found out while reading."""
+"""Refuses request bodies that are too big, whether announced or found out while reading, or that trickle in."""
 
 from __future__ import annotations
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+PATIENCE = 20.0
+"""Seconds that a body may take whatever its size."""
+
+PACE = 4096
+"""Bytes a second that a larger one must come with, on the whole."""
+
 
 class BodyLimit:
-    """Middleware that answers 413 to a body of more than `limit` bytes and stops reading it.
+    """Middleware that answers 413 to a body of more than `limit` bytes, 408 to one that comes too slowly, and stops
+    reading it.
 
     The framework's own limit answers in its own words, which aren't the contract's.
     """
@@ -25,13 +34,23 @@ class BodyLimit:
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > self.limit:
             raise HTTPException(413)
-        read = 0
+        loop = asyncio.get_running_loop()
+        read, waited, whole = 0, 0.0, False
 
         async def counted() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, waited, whole
+            if whole:
+                return await receive()  # which waits for the caller to leave
+            began = loop.time()
+            try:
+                async with asyncio.timeout(PATIENCE + read / PACE - waited):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408) from None
+            waited += loop.time() - began
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
                 if read > self.limit:
                     raise HTTPException(413)
             return message

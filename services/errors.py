@@ -27,11 +27,13 @@ _CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "too_slow",
     409: "conflict",
     413: "too_big",
     415: "unsupported_media_type",
-    429: "full",
+    429: "too_fast",
     503: "unavailable",
+    504: "timeout",
 }
 _PLACES = {"body", "query", "path", "header", "form"}
 
@@ -101,10 +103,11 @@ def from_status(error: HTTPException) -> ApiError:
     messages = {
         404: "There is nothing at this path.",
         405: "This path doesn't take this method.",
+        408: "The body came too slowly.",
         413: "The body is larger than this service takes.",
     }
     detail = str(error.detail)
-    message = messages.get(status, detail) if detail in ("", phrase) or status == 413 else detail
+    message = messages.get(status, detail) if detail in ("", phrase) or status in (408, 413) else detail
     return ApiError(status, _CODES.get(status, phrase.lower().replace(" ", "_")), message, error.headers)
 
 

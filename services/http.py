@@ -1,4 +1,4 @@
-"""The common ground of every FastAPI part: errors, keys, origins, `/health`, `/metrics`, body limit, WebSockets.
+"""The common ground of every FastAPI part: errors, keys, origins, rates, limits, deadlines, `/health`, `/metrics`.
 
 Use:
 
@@ -27,17 +27,21 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from engines import wire
 from services import errors
 from services.body_limit import BodyLimit
+from services.cross_origin import CrossOrigin
+from services.deadline import Deadline
 from services.errors import ApiError, error_body
-from services.keys import Keyed, origin_pattern, require_admin
+from services.gate import Gate, require_admin
 from services.loop_watch import watched_loop
 from services.metrics import Measured, Metrics
+from services.rates import Rates
 from services.server import bind, make_server, serve
+from services.socket_places import SocketPlaces
 from services.sockets import (
     FULL,
     REFUSED,
@@ -77,7 +81,10 @@ __all__ = [
 
 Health = Callable[[], Awaitable[tuple[bool, Mapping[str, Any]]]]
 
-BODY_LIMIT = 64 * 1024 * 1024
+BODY_LIMIT = 4 * 1024 * 1024
+
+MAX_FILES, MAX_FIELDS, MAX_FIELD = 4, 32, 64 * 1024
+"""Parts of a form, and bytes of one that is no file."""
 
 
 def create_app(
@@ -88,6 +95,8 @@ def create_app(
     public_paths: Sequence[str] = (),
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
     body_limit: int = BODY_LIMIT,
+    message_limit: int = wire.LARGEST_MESSAGE,
+    longer: Mapping[str, float] | None = None,
 ) -> FastAPI:
     """A FastAPI app that keeps the wire contract's common rules.
 
@@ -99,6 +108,8 @@ def create_app(
         public_paths: Paths that need no key; one that ends in `*` opens everything below it.
         lifespan: Runs around the app's life, as FastAPI's own.
         body_limit: Largest request body in bytes; more is refused with 413.
+        message_limit: Largest WebSocket message in bytes; more is refused with 1009.
+        longer: Seconds on top of `ANSWER_WITHIN` for paths that may take them.
     """
     metrics = Metrics()
     app = FastAPI(
@@ -107,23 +118,22 @@ def create_app(
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD},
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.message_limit = message_limit
+    app.state.rates = rates = Rates(settings)
     errors.install(app)
     _unknown_sockets(app)
     # The last one added is the outermost: refusals and failures carry CORS headers and are counted too.
     app.add_middleware(BodyLimit, limit=body_limit)
-    app.add_middleware(Keyed, settings=settings, public_paths=public_paths)
+    app.add_middleware(Gate, settings=settings, rates=rates, public_paths=public_paths)
+    app.add_middleware(Deadline, seconds=settings.limits.answer_within, extra=longer or {})
+    app.add_middleware(SocketPlaces, settings=settings)
     app.add_middleware(errors.Caught)
     app.add_middleware(Measured, metrics=metrics)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=origin_pattern(settings.network.cors_origins).pattern,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Retry-After"],
-    )
+    app.add_middleware(CrossOrigin, settings=settings)
 
     @app.get("/health")
     async def healthy() -> JSONResponse:

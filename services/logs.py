@@ -39,4 +39,6 @@ def setup_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # It warns of bytes of what somebody uploaded.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("voice_node").setLevel(level.upper())

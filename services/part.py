@@ -18,7 +18,7 @@ from engines.failover import Line
 from engines.types import Engine, EngineError, Health, Kind
 from library import Library, LibraryError, SessionIdError
 from services.errors import ApiError, error_response
-from services.http import create_app
+from services.http import BODY_LIMIT, create_app
 from services.metrics import SPEECH_BUCKETS
 from settings import Settings
 
@@ -43,13 +43,25 @@ class Part(Generic[E]):
         settings: The process's settings.
         engine: Not yet started; the part starts and closes it.
         with_library: Whether the service reads or writes the database.
+        body_limit: Largest request body in bytes.
+        longer: Seconds on top of `ANSWER_WITHIN` for paths that may take them.
 
     Attributes:
         app: The FastAPI app, to which the service adds its paths.
         seconds: From a call to the engine's first result; observe it per call.
     """
 
-    def __init__(self, kind: Kind, title: str, settings: Settings, engine: E, *, with_library: bool) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        title: str,
+        settings: Settings,
+        engine: E,
+        *,
+        with_library: bool,
+        body_limit: int = BODY_LIMIT,
+        longer: Mapping[str, float] | None = None,
+    ) -> None:
         self.kind = kind
         self.settings = settings
         self.engine = engine
@@ -58,7 +70,9 @@ class Part(Generic[E]):
         self._others: dict[str, E] = {}
         self._ready = False
         self._reason = "starting"
-        self.app: FastAPI = create_app(title, settings, health=self.health, lifespan=self._life)
+        self.app: FastAPI = create_app(
+            title, settings, health=self.health, lifespan=self._life, body_limit=body_limit, longer=longer
+        )
         self.app.state.part = self
         self.app.add_exception_handler(LibraryError, _library_failed)
         self.app.add_exception_handler(SessionIdError, _bad_session)

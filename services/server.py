@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from services.http_protocol import HttpProtocol, ServerConfig
 from services.logs import setup_logging
 from services.websocket_protocol import WebSocketProtocol
 from settings import Settings
@@ -45,10 +47,15 @@ class Server(uvicorn.Server):
 
 def make_server(app: FastAPI) -> Server:
     """A server for `app`; run it with `await server.serve(sockets=[bind(host, port)])`."""
-    config = uvicorn.Config(
+    settings: Settings = app.state.settings
+    config = ServerConfig(
         app,
-        http="httptools",
+        http=HttpProtocol,
         ws=WebSocketProtocol,
+        ws_max_size=app.state.message_limit,
+        max_connections=_connections(settings),
+        # A proxy on this machine says for whom it asks, so that callers behind it are told apart.
+        forwarded_allow_ips=list(settings.limits.trusted_proxies),
         # Sound doesn't shrink by it; it costs time on every message.
         ws_per_message_deflate=False,
         ws_ping_interval=20,
@@ -63,6 +70,13 @@ def make_server(app: FastAPI) -> Server:
         timeout_graceful_shutdown=GRACE,
     )
     return Server(config)
+
+
+def _connections(settings: Settings) -> int:
+    """How many connections this process holds: as set, but never so many that it runs out of file descriptors."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = sys.maxsize if descriptors == resource.RLIM_INFINITY else max(16, descriptors * 3 // 4)
+    return min(settings.limits.max_connections or most, most)
 
 
 def bind(host: str, port: int) -> socket.socket:

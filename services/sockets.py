@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from engines.types import EngineBadInput, EngineError
-from services.keys import bearer, may_call, origin_allowed
+from services.errors import ApiError
+from services.gate import pass_key
+from services.keys import origin_allowed
 from settings import Settings
 
 WRONG_DATA = 1003
@@ -32,6 +34,8 @@ GONE = (WebSocketDisconnect, RuntimeError, OSError)
 async def accept(ws: WebSocket, settings: Settings) -> bool:
     """Accept a WebSocket whose key and Origin are good; tell a refused one why and close it with 1008.
 
+    One who comes too often is closed with 1013.
+
     Args:
         ws: Not yet accepted.
         settings: Hold `API_KEYS` and `CORS_ORIGINS`.
@@ -43,9 +47,25 @@ async def accept(ws: WebSocket, settings: Settings) -> bool:
     if not origin_allowed(ws.headers.get("origin"), settings):
         await ws_error(ws, "forbidden", "Pages of this origin may not connect; add it to CORS_ORIGINS.", REFUSED)
         return False
-    if not may_call(bearer(ws.headers) or ws.query_params.get("api_key", ""), settings):
-        message = "A key of API_KEYS is needed: 'Authorization: Bearer KEY' or ?api_key=KEY."
-        await ws_error(ws, "unauthorized", message, REFUSED)
+    rates = ws.app.state.rates
+    try:
+        if not pass_key(ws, settings, rates):
+            message = "A key of API_KEYS is needed: 'Authorization: Bearer KEY' or ?api_key=KEY."
+            await ws_error(ws, "unauthorized", message, REFUSED)
+            return False
+        rates.call(ws)
+    except ApiError as refusal:
+        await ws_error(ws, refusal.code, refusal.message, FULL)
+        return False
+    return True
+
+
+async def count_call(ws: WebSocket) -> bool:
+    """Count something that a WebSocket's caller asks for; one who asks too often is told so, and closed with 1013."""
+    try:
+        ws.app.state.rates.call(ws)
+    except ApiError as refusal:
+        await ws_error(ws, refusal.code, refusal.message, FULL)
         return False
     return True
 

@@ -13,9 +13,9 @@ from fastapi import FastAPI, File, Form, Request, Response, UploadFile, WebSocke
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from engines import wire
-from engines.types import Transcriber, Transcript
+from engines.types import HEARD_RATE, Transcriber, Transcript
 from services import subtitles
-from services.audio_file import decode
+from services.audio_file import DECODE_WITHIN, MAX_SECONDS, decode
 from services.errors import ApiError
 from services.live import while_listening
 from services.part import Part
@@ -25,16 +25,40 @@ from settings import Settings
 
 Recording = Annotated[UploadFile, File()]
 
+BODY_LIMIT = 64 * 1024 * 1024
+"""Bytes of the largest recording; half an hour of raw sound, days of compressed."""
+
+DECODERS = 2
+"""Recordings that are unpacked at once; each may take some hundred megabytes meanwhile."""
+
+LONGER = DECODE_WITHIN + MAX_SECONDS
+"""Seconds that the longest recording may take on top of any call's."""
+
 
 def create(settings: Settings, engine: Transcriber) -> FastAPI:
     """The service's app over `engine`, which it starts and closes."""
-    part = Part("stt", "Voice Node speech to text", settings, engine, with_library=False)
+    part = Part(
+        "stt",
+        "Voice Node speech to text",
+        settings,
+        engine,
+        with_library=False,
+        body_limit=BODY_LIMIT,
+        longer={wire.TRANSCRIBE: LONGER, wire.OPENAI_TRANSCRIPTIONS: LONGER},
+    )
     app = part.app
+    decoders = asyncio.Semaphore(DECODERS)
 
     async def transcribed(request: Request, file: UploadFile, language: str | None) -> Transcript:
-        audio = await asyncio.to_thread(decode, await file.read(), file.content_type or "")
+        async with decoders:
+            audio = await asyncio.to_thread(decode, await file.read(), file.content_type or "")
+        seconds = settings.limits.answer_within + len(audio) / HEARD_RATE
         began = time.perf_counter()
-        transcript = await while_listening(request, part.engine.transcribe(audio, language or None))
+        try:
+            async with asyncio.timeout(seconds):
+                transcript = await while_listening(request, part.engine.transcribe(audio, language or None))
+        except TimeoutError:
+            raise ApiError(504, "timeout", f"The recording wasn't transcribed within {seconds:.0f} seconds.") from None
         part.seconds.observe(time.perf_counter() - began)
         return transcript
 

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from engines import wire
 from engines.types import HEARD_RATE, EngineBadInput, EngineError, LiveTranscription, Transcriber
-from services.sockets import GONE, TOO_BIG, WRONG_DATA, close_code, connected, send_json, ws_error
+from services.sockets import GONE, TOO_BIG, WRONG_DATA, close_code, connected, count_call, send_json, ws_error
 
 logger = logging.getLogger("voice_node.services")
 
@@ -124,6 +124,8 @@ class SpeechSocket:
             return
         if self._utterance is not None:
             await self._tell("bad_request", "Finish or cancel the utterance before starting the next one.", {})
+            return
+        if not await count_call(self._ws):
             return
         self._begun = True
         self._complained = False

@@ -20,7 +20,7 @@ from engines.types import EngineBadInput, EngineError, Synthesizer, Voice
 from library import LibraryError
 from services.errors import as_api_error
 from services.part import Part
-from services.sockets import FULL, GONE, WRONG_DATA, connected, send_bytes, send_json, ws_error
+from services.sockets import FULL, GONE, WRONG_DATA, connected, count_call, send_bytes, send_json, ws_error
 
 logger = logging.getLogger("voice_node.services")
 
@@ -156,6 +156,8 @@ class ReplySocket:
         if reply is None:
             if len(self._replies) >= MAX_WAITING:
                 await ws_error(self._ws, "full", f"{MAX_WAITING} replies wait already; let them be spoken.", FULL)
+                return
+            if not await count_call(self._ws):
                 return
             reply = _Reply(message)
             self._replies.append(reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 
 from settings import GROUPS
@@ -15,7 +16,10 @@ def example() -> str:
         "",
     ]
     for group in GROUPS:
-        lines += [f"# --- {(group.__doc__ or '').strip()} ---", ""]
+        title, _, more = inspect.cleandoc(group.__doc__ or "").partition("\n\n")
+        lines += [f"# --- {title} ---", ""]
+        if more:
+            lines += [*textwrap.wrap(more, 110, initial_indent="# ", subsequent_indent="# "), ""]
         for name, field in group.model_fields.items():
             lines += textwrap.wrap(field.description or "", 110, initial_indent="# ", subsequent_indent="# ")
             lines += [f"# {name.upper()}={_written(name, field.default)}", ""]

@@ -60,6 +60,44 @@ class Network(_Group):
     )
 
 
+class Limits(_Group):
+    """What callers may take
+
+    A caller is a key of API_KEYS where one is asked for, else an address. Callers on this machine that no proxy speaks
+    for, and those that send SERVICE_API_KEY, are not counted: they are our own parts.
+    """
+
+    calls_per_minute: int = Field(
+        600,
+        ge=0,
+        description="Calls a caller may make in a minute, at each part; a WebSocket's replies and utterances count as"
+        " calls too. Beyond that: 429. 0: no limit.",
+    )
+    wrong_keys_per_minute: int = Field(
+        20, ge=0, description="Wrong keys that an address may try in a minute, at each part. 0: no limit."
+    )
+    sockets_per_caller: int = Field(
+        100, ge=0, description="WebSockets a caller may have open at once, at each part. 0: no limit."
+    )
+    max_connections: int = Field(
+        2000,
+        ge=0,
+        description="Connections a part holds at once; never more than three quarters of what the system lets it open."
+        " 0: only that.",
+    )
+    answer_within: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds in which the answer to a call must have begun, and must go on while it is made. Recordings"
+        " have their own length on top.",
+    )
+    trusted_proxies: Words = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses of proxies (comma-separated, networks as 10.0.0.0/8) whose X-Forwarded-For and"
+        " X-Forwarded-Proto are believed.",
+    )
+
+
 class LiveKit(_Group):
     """livekit-server, the WebRTC side"""
 
@@ -192,6 +230,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.network = Network()
+        self.limits = Limits()
         self.livekit = LiveKit()
         self.storage = Storage()
         self.engines = Engines()
@@ -221,4 +260,4 @@ def reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - named, not bound
 
 
-GROUPS: tuple[type[_Group], ...] = (Network, LiveKit, Storage, Engines, Turns, Conversations, Operations)
+GROUPS: tuple[type[_Group], ...] = (Network, Limits, LiveKit, Storage, Engines, Turns, Conversations, Operations)

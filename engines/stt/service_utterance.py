@@ -24,6 +24,9 @@ from engines.types import Audio, EngineError, EngineUnavailable, Segment, Transc
 ANSWER_DEADLINE = 30.0
 """Seconds after which a question to the service counts as unanswered."""
 
+SOUND_MESSAGE = wire.LARGEST_MESSAGE // 4
+"""Bytes of sound in a message."""
+
 
 @dataclass(eq=False)
 class _Question:
@@ -175,14 +178,12 @@ class ServiceUtterance:
                     if isinstance(item, bytes):
                         sound += item
                         continue
-                    if sound:
-                        await socket.send(bytes(sound))
-                        sound.clear()
+                    await _send_sound(socket, sound)
+                    sound.clear()
                     if not item.answer.done():
                         self._sent.append(item)
                         await socket.send(text_message(type=item.kind))
-                if sound:
-                    await socket.send(bytes(sound))
+                await _send_sound(socket, sound)
                 if position == len(self._pushed):
                     await self._more.wait()
 
@@ -210,3 +211,9 @@ class ServiceUtterance:
                         question.answer.set_result(message)
                     break
         return kind == wire.FINAL
+
+
+async def _send_sound(socket: ClientConnection, sound: bytearray) -> None:
+    """Send sound in messages that the service takes; an utterance told again is one long piece."""
+    for start in range(0, len(sound), SOUND_MESSAGE):
+        await socket.send(bytes(sound[start : start + SOUND_MESSAGE]))
