@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 from livekit import rtc
 from livekit.agents import AgentSession, llm
@@ -24,7 +25,7 @@ from conversation.detectors import detector
 from conversation.ear import Ear, EarEvent, EarFailed, TurnEnded
 from conversation.ear_faces import EarSTT, EarVAD
 from conversation.events import Caller, Events, Role, Transport
-from conversation.history import History, Said, as_chat_context
+from conversation.history import History, as_chat_context
 from conversation.latency import LatencyHistograms, LatencyLog
 from conversation.paced_output import PacedOutput
 from conversation.transcript import SpokenText
@@ -261,7 +262,7 @@ class Conversation:
         session.on("conversation_item_added", self._on_item)
         session.on("error", self._on_error)
         if output is not None:
-            output.on("playback_started", self._on_playback_started)
+            output.on("playback_started", partial(self._on_playback_started, output))
             output.on("playback_finished", self._on_playback_finished)
 
     # --- what the parts say ------------------------------------------------------------------------------
@@ -285,14 +286,15 @@ class Conversation:
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         item = event.item
         if isinstance(item, llm.ChatMessage) and item.role in ("user", "assistant") and item.text_content:
-            self._history.write(Said(item.role, item.text_content, item.created_at, item.interrupted))
+            self._history.write(item.role, item.text_content, item.created_at, item.interrupted)
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = getattr(event.error, "error", event.error)
         logger.warning("an engine failed: %s", error)
         self.events.error("engine_failed", str(error))
 
-    def _on_playback_started(self, event: io.PlaybackStartedEvent) -> None:
+    def _on_playback_started(self, output: PacedOutput, event: io.PlaybackStartedEvent) -> None:
+        self._history.speaks(lambda: output.words_heard)
         self._latency.reply_sent(event.created_at)
 
     def _on_playback_finished(self, event: io.PlaybackFinishedEvent) -> None:

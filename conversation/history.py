@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from livekit.agents import llm
 
 from engines.types import Role
 from library import Library
 from library.conversations import StoredMessage
+from library.drafts import Draft
 from library.errors import LeaseLost
 from library.leases import Lease
 
@@ -30,6 +32,8 @@ class Said:
     content: str
     at: float
     interrupted: bool
+    draft: Draft | None = None
+    """What was stored of it while it was spoken."""
 
 
 class History:
@@ -53,16 +57,29 @@ class History:
         self._lease = lease
         self._on_lost = on_lost
         self._queue: asyncio.Queue[Said | None] = asyncio.Queue()
+        self._waiting = 0
+        """Messages that aren't stored yet."""
         self._writer: asyncio.Task[None] | None = None
 
     async def read(self, newest: int) -> list[StoredMessage]:
         """The newest messages, oldest first."""
         return await self._library.conversations.messages(self._session_id, limit=newest)
 
-    def write(self, said: Said) -> None:
+    def speaks(self, heard: Callable[[], str | None]) -> None:
+        """A reply is being spoken: keep storing what was heard of it, in case this process doesn't see its end."""
+        if self._lease is not None:
+            # Not before what was said earlier is stored: rows stand in the order of speaking.
+            self._lease.draft = Draft(lambda: None if self._waiting else heard(), time.time())
+
+    def write(self, role: Role, content: str, at: float, interrupted: bool) -> None:
         """Store one message; returns at once."""
+        said = Said(role, content, at, interrupted)
+        if role == "assistant" and self._lease is not None:
+            draft, self._lease.draft = self._lease.draft, None
+            said = replace(said, draft=draft)
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_all(), name="history")
+        self._waiting += 1
         self._queue.put_nowait(said)
 
     async def aclose(self) -> None:
@@ -75,6 +92,7 @@ class History:
     async def _write_all(self) -> None:
         while (said := await self._queue.get()) is not None:
             try:
+                row = await self._lease.row_of(said.draft) if self._lease and said.draft else None
                 await self._library.conversations.append(
                     self._session_id,
                     said.role,
@@ -82,6 +100,7 @@ class History:
                     at=said.at,
                     interrupted=said.interrupted,
                     lease=self._lease,
+                    row=row,
                 )
             except LeaseLost:
                 logger.info("another process holds the conversation now", extra={"session": self._session_id})
@@ -91,6 +110,8 @@ class History:
             except Exception:
                 # A message less in the history is bad; a conversation that stops for it would be worse.
                 logger.exception("a message could not be stored", extra={"session": self._session_id})
+            finally:
+                self._waiting -= 1
 
 
 def as_chat_context(messages: list[StoredMessage]) -> llm.ChatContext:

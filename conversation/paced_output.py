@@ -69,6 +69,12 @@ class PacedOutput(io.AudioOutput):
         """Whether sound is held back now."""
         return self._paused
 
+    @property
+    def words_heard(self) -> str | None:
+        """What was heard so far of the reply that plays; None where none does or its text isn't known."""
+        playing = self._segments[0] if self._segments else None
+        return playing.words_heard(self._position(playing)) if playing else None
+
     # --- text --------------------------------------------------------------------------------------------
 
     def text_for_segment(self, text: str) -> None:

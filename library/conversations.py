@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import get_args
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engines.types import Role
@@ -77,6 +77,7 @@ class Conversations:
         personality: str | None = None,
         user: str | None = None,
         lease: Lease | None = None,
+        row: int | None = None,
     ) -> StoredMessage:
         """Add a message at the end, making the conversation if it is new; all of it is written, or nothing.
 
@@ -89,6 +90,7 @@ class Conversations:
             personality: Remembered with the conversation, if given.
             user: Remembered with the conversation, if given.
             lease: The writer's lease; given one, the message is written only while that lease holds the conversation.
+            row: Number of the draft whose place it takes (library/drafts.py).
 
         Raises:
             LeaseLost: Another holder has the conversation now; the lease knows it from then on.
@@ -110,15 +112,13 @@ class Conversations:
                     lease.lose()
                     raise LeaseLost("another connection has taken over this conversation; nothing was written")
             await self._note(session, session_id, personality=personality, user=user)
-            await session.execute(
-                insert(MessageRow).values(
-                    conversation_id=session_id,
-                    role=message.role,
-                    content=message.content,
-                    at=message.at,
-                    interrupted=interrupted,
-                )
-            )
+            columns = {"content": message.content, "at": message.at, "interrupted": interrupted}
+            if row is not None:
+                draft = update(MessageRow).where(MessageRow.id == row, MessageRow.conversation_id == session_id)
+                taken = await session.execute(draft.values(role=message.role, **columns).returning(MessageRow.id))
+                if taken.first() is not None:
+                    return message
+            await session.execute(insert(MessageRow).values(conversation_id=session_id, role=message.role, **columns))
         return message
 
     async def get(self, session_id: str) -> Conversation | None:

@@ -17,8 +17,10 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from library import drafts
 from library.clock import REAL, Clock
 from library.database import Database
+from library.drafts import Draft
 from library.errors import DatabaseError, LibraryError
 from library.models import HolderTable, LeaseTable
 from library.text import check_session_id, storable, storable_json
@@ -58,6 +60,8 @@ class Lease:
         """Set once the lease belongs to another holder, or could not be renewed for longer than `EXPIRY`."""
         self.renewed = 0.0
         """When it was last written, by the steady clock as it was before the write."""
+        self.draft: Draft | None = None
+        """The reply that is being spoken; every renewal stores what was heard of it."""
         self._holder = holder
 
     @property
@@ -69,6 +73,11 @@ class Lease:
         """Note that the lease is gone; whoever waits for `lost` goes on."""
         self._holder.forget(self)
         self.lost.set()
+
+    async def row_of(self, draft: Draft) -> int | None:
+        """The row that a draft, which isn't this lease's any more, has got; None where nothing of it was stored."""
+        async with self._holder.renewing:
+            return draft.row
 
     async def release(self) -> None:
         """Give the conversation back; idempotent. If the database fails, the next renewal does it."""
@@ -102,7 +111,8 @@ class LeaseHolder:
         self._leases: dict[str, Lease] = {}
         self._unwanted: set[str] = set()
         """Tokens of released leases whose rows could not be deleted yet."""
-        self._writing = asyncio.Lock()
+        self.renewing = asyncio.Lock()
+        """Held while leases are written."""
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -142,7 +152,7 @@ class LeaseHolder:
             raise LibraryError("the lease holder isn't running: await start() before claiming")
         check_session_id(session_id)
         lease = Lease(self, session_id, storable(place), storable_json(metadata or {}))
-        async with self._writing:
+        async with self.renewing:
             begun, now = self._clock.steady(), self._clock.now()
             columns = {
                 "token": lease.token,
@@ -169,14 +179,16 @@ class LeaseHolder:
         return lease
 
     async def renew(self) -> None:
-        """Renew all leases and tell what this process holds, in one write; leases found gone are lost.
+        """Renew all leases, store what is being spoken and tell what this process holds, in one write.
+
+        Leases found gone are lost.
 
         The loop begun by `start` calls this every `RENEWAL` seconds.
 
         Raises:
             DatabaseError: The database failed; nothing was renewed.
         """
-        async with self._writing:
+        async with self.renewing:
             mine = {lease.token: lease for lease in self._leases.values()}
             unwanted = set(self._unwanted)
             begun, now = self._clock.steady(), self._clock.now()
@@ -187,7 +199,10 @@ class LeaseHolder:
                 if mine:
                     renew = update(LeaseTable).where(LeaseTable.token.in_(mine)).values(expires_at=now + EXPIRY)
                     renewed = set(await session.scalars(renew.returning(LeaseTable.token)))
+                spoken = {one.session_id: one.draft for one in mine.values() if one.token in renewed and one.draft}
+                committed = await drafts.write(session, spoken)
                 await self._tell(session, now, self.held)
+            committed()
             self._unwanted -= unwanted
             for token, lease in mine.items():
                 if token in renewed:
@@ -212,7 +227,7 @@ class LeaseHolder:
         self.forget(lease)
         self._unwanted.add(lease.token)
         try:
-            async with self._writing, self._database.transaction() as session:
+            async with self.renewing, self._database.transaction() as session:
                 await session.execute(delete(LeaseTable).where(LeaseTable.token == lease.token))
                 await self._tell(session, self._clock.now(), self.held)
         except DatabaseError as error:
@@ -229,7 +244,7 @@ class LeaseHolder:
         await asyncio.gather(task, return_exceptions=True)
         try:
             # bounded: what can't be deleted now expires by itself
-            async with asyncio.timeout(GOODBYE), self._writing, self._database.transaction() as session:
+            async with asyncio.timeout(GOODBYE), self.renewing, self._database.transaction() as session:
                 tokens = self._unwanted | {lease.token for lease in self._leases.values()}
                 self._leases.clear()
                 if tokens:
