@@ -12,7 +12,7 @@ export EXTRAS TEST_APT UPGRADE
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-test lint format types doctor bench lock clean
+.PHONY: help run test setup setup-test lint format types doctor bench bench-load lock clean
 
 help: ## List the commands and variables
 	@$(PYTHON) tools/help.py Makefile
@@ -43,6 +43,9 @@ doctor: setup ## Say what is missing or in the way, and start nothing
 
 bench: setup-test ## Measure from the end of speech to the first audible reply, by stage
 	@exec $(VENV)/python bench/voice_to_voice.py $(ARGS)
+
+bench-load: setup-test ## Talk as many at once: delays, refusals, processor and memory; ARGS="--conversations 8 --minutes 20"
+	@exec $(VENV)/python bench/load.py $(ARGS)
 
 lock: setup ## Write requirements/*.txt anew from pyproject.toml
 	@$(VENV)/python tools/lock.py

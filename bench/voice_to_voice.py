@@ -19,50 +19,27 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import platform
 import random
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engines.types import Audio
+from bench.ground import machine, serving
+from bench.questions import PATIENCE, QUESTIONS, STAGES, ended_at, heard_at, question
 from tests.e2e.legacy_client import LegacyClient
 from tests.e2e.room_client import RoomClient
-from tests.e2e.stack import Stack
-from tests.sound import first_audible, last_audible
-from tests.speech import spoken
 from tests.spoken import pcm
 
-QUESTIONS = (
-    "how are you today",
-    "what is my name",
-    "what can you do for me",
-    "what do you think about music",
-    "my favorite color is green",
-    "what is my favorite color",
-    "the weather is very nice today",
-    "i went to the beach with my sister yesterday",
-    "what did i tell you about my sister",
-)
-VOICES = ("awb", "rms", "kal16")
-STAGES = ("commit", "transcript", "first_token", "first_audio", "sent")
-FRAME = 320
-"""Samples of 16 kHz in a frame of the caller's microphone."""
 GOALS = {"ws": 0.40, "room": 0.55}
 """Seconds, p50, with the embedded engines on 2 cores."""
-PATIENCE = 20.0
-"""Seconds after which a question counts as unanswered."""
 
 
 @dataclass
@@ -77,32 +54,6 @@ class Turn:
     speech_end: float | None = None
     """How much later than the truth the ear placed the end of speech."""
     stages: dict[str, float | None] = field(default_factory=dict)
-
-
-def question(number: int) -> tuple[str, str, Audio]:
-    """Text, voice and sound of a question, its sound ending with its last audible sample; 16 kHz."""
-    text, voice = QUESTIONS[number % len(QUESTIONS)], VOICES[number % len(VOICES)]
-    speech = spoken(text, voice, 16_000)
-    end = last_audible(speech, 16_000)
-    assert end is not None, f"flite said nothing for '{text}'"
-    return text, voice, speech[: end + 1]
-
-
-def ended_at(speech: Audio, last_frame_sent: float) -> float:
-    """When the last sample was spoken: its frame was handed over whole, padded with silence."""
-    return last_frame_sent - (-len(speech) % FRAME) / 16_000
-
-
-def heard_at(pieces: Sequence[tuple[float, Any]], rate: int) -> float | None:
-    """When a player without a buffer plays the first audible sample of pieces that arrived at these times."""
-    plays_from = 0.0
-    for at, samples in pieces:
-        start = max(at, plays_from)
-        index = first_audible(samples, rate)
-        if index is not None:
-            return start + index / rate
-        plays_from = start + len(samples) / rate
-    return None
 
 
 def with_record(turn: Turn, record: dict[str, Any] | None, end: float) -> None:
@@ -122,7 +73,7 @@ async def over_websocket(url: str, turns: int, done: Callable[[Turn], None]) -> 
             text, voice, speech = question(number % len(QUESTIONS) if number < 0 else number)
             await asyncio.sleep(random.uniform(0.3, 0.8))
             reply, records = client.ended, len(records_of(client))
-            end = ended_at(speech, await client.say(pcm(speech)))
+            end = ended_at(len(speech), await client.say(pcm(speech)))
             turn = Turn("ws", text, voice)
             with contextlib.suppress(AssertionError):
                 pieces = (await client.reply(reply, PATIENCE)).pieces
@@ -151,7 +102,7 @@ async def through_room(page: str, turns: int, done: Callable[[Turn], None]) -> N
             await client.silence(0.5)
             await asyncio.sleep(random.uniform(0.0, 0.5))
             since, records = len(client.pieces), len(client.turns)
-            end = ended_at(speech, await client.say(speech))
+            end = ended_at(len(speech), await client.say(speech))
             turn = Turn("room", text, voice)
             with contextlib.suppress(AssertionError):
                 await client.sound(0.1, since, PATIENCE)
@@ -198,28 +149,6 @@ def report(transport: str, turns: Sequence[Turn]) -> dict[str, dict[str, float]]
     return figures
 
 
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-
-
-@contextlib.contextmanager
-def serving(url: str | None, websocket_url: str | None) -> Iterator[tuple[str, str]]:
-    """Addresses of page and WebSocket: those given, else of a stack that runs meanwhile."""
-    if url or websocket_url:
-        page = (url or "http://localhost:8080").rstrip("/")
-        yield page, (websocket_url or f"ws://{urlsplit(page).hostname}:8000").rstrip("/")
-        return
-    with tempfile.TemporaryDirectory(prefix="voice-node-bench-") as folder:
-        print("starting a stack of its own ...", flush=True)
-        with Stack(Path(folder), Path(folder) / "stack.log").running() as stack:
-            yield stack.page, stack.compat
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status: 1 where a question stayed unanswered."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -242,9 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {turn.transport} {number}/{asked.turns}  {audible:>9}  {turn.voice}: {turn.question}", flush=True)
 
     measured: dict[str, Any] = {"machine": here, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    with serving(asked.url, asked.ws_url) as (page, websocket):
+    with serving(asked.url, asked.ws_url) as ground:
         wanted = ("ws", "room") if asked.transport == "both" else (asked.transport,)
-        asyncio.run(ask(wanted, page, websocket, asked.turns, done))
+        asyncio.run(ask(wanted, ground.page, ground.websocket, asked.turns, done))
     for transport in dict.fromkeys(turn.transport for turn in turns):
         measured[transport] = report(transport, [turn for turn in turns if turn.transport == transport])
     measured["turns"] = [asdict(turn) for turn in turns]

@@ -1,0 +1,25 @@
+"""The load test itself, short: callers over both transports, all turns answered, figures for every kind of process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.stack import ROOT, Stack
+
+
+def test_people_talk_at_once_and_every_turn_is_answered_or_refused(stack: Stack, tmp_path: Path) -> None:
+    written = tmp_path / "load.json"
+    addresses = ["--url", stack.page, "--ws-url", stack.compat]
+    command = [sys.executable, "bench/load.py", *addresses, "--conversations", "2", "--rooms", "1", "--minutes", "0.6"]
+    run = subprocess.run(
+        [*command, "--json", str(written)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    measured = json.loads(written.read_text(encoding="utf-8"))
+    assert set(measured["turns"]) == {"websocket", "room"}
+    assert all(turns["answered"] > 0 and turns["unanswered"] == 0 for turns in measured["turns"].values())
+    assert {"server", "room jobs", "recognizers", "livekit"} <= set(measured["processes"])
+    assert measured["processes"]["recognizers"]["cpu_percent"] > 0
