@@ -45,7 +45,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     try:
-        return http.serve(app, host, port, settings.operations.log_level, setting="COMPAT_PORT")
+        return http.serve(app, host, port, settings.operations.log_level, setting="COMPAT_PORT", tls=True)
     finally:
         gc.unfreeze()  # native modules complain of leaks where their objects are kept from the last collection
 

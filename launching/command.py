@@ -20,6 +20,7 @@ from launching.parts import DATABASE, NAMES, ROOT, Part, PartsError, bracketed, 
 from launching.supervisor import Supervisor
 from settings import Settings, reachable
 from settings.livekit_keys import KeysError, livekit_keys
+from settings.tls import Certificate, TlsError, Trust, certificate
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,9 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return _check(settings, parts)
         key, secret = livekit_keys(settings)
+        chosen = certificate(settings)
     except ValidationError as error:
         return _refuse("\n".join(map(_setting_in_words, error.errors())))
-    except (PartsError, KeysError, OSError) as error:
+    except (PartsError, KeysError, TlsError, OSError) as error:
         return _refuse(str(error))
     in_use = ports_in_use(parts)
     if in_use:
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else LogFiles(sys.stdout, settings.storage.data_dir / "logs", names)
     )
     try:
-        return asyncio.run(_launch(settings, parts, engines, _environment(settings, key, secret), output))
+        return asyncio.run(_launch(settings, parts, engines, _environment(settings, key, secret), output, chosen))
     finally:
         output.close()
 
@@ -101,7 +103,12 @@ def _environment(settings: Settings, key: str, secret: str) -> dict[str, str]:
 
 
 async def _launch(
-    settings: Settings, parts: Sequence[Part], engines: EnginesChosen, env: dict[str, str], output: Output
+    settings: Settings,
+    parts: Sequence[Part],
+    engines: EnginesChosen,
+    env: dict[str, str],
+    output: Output,
+    chosen: Certificate | None,
 ) -> int:
     """Start the parts, stay until a signal comes or none is left, and end them."""
     stop, stop_now = asyncio.Event(), asyncio.Event()
@@ -115,7 +122,8 @@ async def _launch(
     for warning in filter(None, (open_to_others(settings), *engines.problems)):
         output.say(f"WARNING: {warning}")
     database = asyncio.create_task(_database(settings, parts, env, output))
-    supervisor = Supervisor(parts, env, output, conditions={DATABASE: database})
+    trust = Trust(chosen.cert) if chosen else None
+    supervisor = Supervisor(parts, env, output, conditions={DATABASE: database}, trust=trust)
     try:
         start = asyncio.create_task(supervisor.start())
         await _first(stop.wait(), asyncio.shield(start), _unusable(database))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from urllib.parse import urlsplit
 
 LONGEST_ANSWER = 16 * 1024
 """Bytes of an answer that are looked at."""
 
 
-async def ask(address: str, limit: float) -> tuple[int, str]:
+async def ask(address: str, limit: float, context: ssl.SSLContext | None = None) -> tuple[int, str]:
     """The answer of `address`.
 
     Args:
-        address: An `http://` address on this machine.
+        address: An `http://` or `https://` address on this machine.
         limit: Seconds it may take.
+        context: Which certificates are trusted, for `https://`.
 
     Returns:
         Status (0 where nobody answers) and the beginning of the body, or the reason.
@@ -22,7 +24,8 @@ async def ask(address: str, limit: float) -> tuple[int, str]:
     url = urlsplit(address)
     try:
         async with asyncio.timeout(limit):
-            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            secured = context if url.scheme == "https" else None
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=secured)
             try:
                 writer.write(
                     f"GET {url.path or '/'} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode()

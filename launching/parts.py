@@ -39,7 +39,7 @@ class Part:
     command: tuple[str, ...]
     ports: tuple[Port, ...]
     health: str
-    """HTTP address that answers 200 once the part can serve."""
+    """HTTP or HTTPS address that answers 200 once the part can serve."""
     address: str
     """What a person is told about where it is."""
     after: tuple[str, ...] = ()
@@ -66,8 +66,10 @@ def all_parts(settings: Settings, through_services: Collection[str] = ()) -> tup
     python = sys.executable
     needed = tuple(name for name in ("stt", "chat", "tts") if name in through_services)
 
-    def service(name: str, module: Sequence[str], port: int, variable: str, after: tuple[str, ...] = ()) -> Part:
-        address = f"http://{bracketed(host)}:{port}"
+    def service(
+        name: str, module: Sequence[str], port: int, variable: str, after: tuple[str, ...] = (), scheme: str = "http"
+    ) -> Part:
+        address = f"{scheme}://{bracketed(host)}:{port}"
         return Part(
             name, (python, "-m", *module), (Port(port, variable, network.host),), f"{address}/health", address, after
         )
@@ -91,7 +93,7 @@ def all_parts(settings: Settings, through_services: Collection[str] = ()) -> tup
         service("stt", ("services", "stt"), network.stt_port, "STT_PORT", later("stt")),
         service("chat", ("services", "chat"), network.chat_port, "CHAT_PORT", (DATABASE, *later("chat"))),
         service("tts", ("services", "tts"), network.tts_port, "TTS_PORT", (DATABASE, *later("tts"))),
-        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", (DATABASE, *needed)),
+        service("server", ("compat_ws",), network.compat_port, "COMPAT_PORT", (DATABASE, *needed), settings.scheme),
         Part(
             "agent",
             (python, str(ROOT / "agent" / "main.py"), "start", "--drain", "0"),
@@ -100,7 +102,7 @@ def all_parts(settings: Settings, through_services: Collection[str] = ()) -> tup
             agent,
             (DATABASE, "livekit", *needed),
         ),
-        service("page", ("token_server",), network.page_port, "PAGE_PORT", (DATABASE, "livekit")),
+        service("page", ("token_server",), network.page_port, "PAGE_PORT", (DATABASE, "livekit"), settings.scheme),
     )
 
 
@@ -141,6 +143,7 @@ def _livekit_options(settings: Settings) -> tuple[str, ...]:
         f"--port={livekit.livekit_port}",
         f"--rtc.tcp_port={livekit.livekit_tcp_port}",
         f"--udp-port={livekit.livekit_udp_port}",
+        *([f"--node-ip={livekit.node_ip}"] if livekit.node_ip else []),
     )
 
 

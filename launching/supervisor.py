@@ -13,6 +13,7 @@ from launching.health import ask
 from launching.output import Output
 from launching.parts import Part
 from launching.process import Guardian, Running
+from settings.tls import Trust
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each attempt to start a dead part again; after the last one it is given up."""
@@ -59,6 +60,7 @@ class Supervisor:
         conditions: What is no part, under the names that parts start `after`; a part whose condition comes out false
             is not started.
         pauses: Seconds before each new start of a part that died.
+        trust: How parts with TLS are asked.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Supervisor:
         *,
         conditions: Mapping[str, asyncio.Future[bool]] | None = None,
         pauses: Sequence[float] = PAUSES,
+        trust: Trust | None = None,
     ) -> None:
         self._kept = {part.name: _Kept(part) for part in parts}
         self._env = env
         self._output = output
         self._conditions = conditions or {}
         self._pauses = pauses
+        self._trust = trust
         self._width = max(len(part.name) for part in parts)
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -188,7 +192,7 @@ class Supervisor:
         kept.settled.set()
 
     async def _is_healthy(self, kept: _Kept) -> bool:
-        status, text = await ask(kept.part.health, ASK_LIMIT)
+        status, text = await ask(kept.part.health, ASK_LIMIT, self._trust.context() if self._trust else None)
         kept.why_not = f"{status}: {text[:200]}" if status else text
         return status == 200
 

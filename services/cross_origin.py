@@ -18,7 +18,7 @@ class CrossOrigin(CORSMiddleware):
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(
             app,
-            allow_origin_regex=origin_pattern(settings.network.cors_origins).pattern,
+            allow_origin_regex=origin_pattern(settings.network.origins).pattern,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["Retry-After"],

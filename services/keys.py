@@ -59,4 +59,4 @@ def origin_pattern(origins: Sequence[str]) -> re.Pattern[str]:
 
 def origin_allowed(origin: str | None, settings: Settings) -> bool:
     """Whether a page from `origin` may open a WebSocket; a program that sends no Origin always may."""
-    return origin is None or origin_pattern(settings.network.cors_origins).fullmatch(origin) is not None
+    return origin is None or origin_pattern(settings.network.origins).fullmatch(origin) is not None

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import threading
 from types import FrameType
@@ -19,6 +20,7 @@ from services.http_protocol import HttpProtocol, ServerConfig
 from services.logs import setup_logging
 from services.websocket_protocol import WebSocketProtocol
 from settings import Settings
+from settings.tls import Certificate, TlsError, certificate
 
 logger = logging.getLogger("voice_node.services")
 
@@ -31,8 +33,44 @@ LAST_RESORT = 5.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
+RENEWAL_TICKS = 300
+"""Tenths of a second between two looks whether the certificate's file has been renewed."""
+
+
 class Server(uvicorn.Server):
-    """uvicorn's server; SIGTERM and SIGINT end it with exit code 0, and no signal is raised again afterwards."""
+    """uvicorn's server; SIGTERM and SIGINT end it with exit code 0, and no signal is raised again afterwards.
+
+    Args:
+        config: uvicorn's.
+        chosen: The certificate to serve; one that is renewed on disk is taken up without a restart.
+    """
+
+    def __init__(self, config: uvicorn.Config, chosen: Certificate | None = None) -> None:
+        super().__init__(config)
+        self._chosen = chosen
+        if chosen is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(chosen.cert, chosen.key)
+            self._renewed = chosen.cert.stat().st_mtime_ns
+            config.ssl_context_factory = lambda config, default: self._context
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if self._chosen is not None and counter % RENEWAL_TICKS == 0:
+            self._renew(self._chosen)
+        return await super().on_tick(counter)
+
+    def _renew(self, chosen: Certificate) -> None:
+        try:
+            changed = chosen.cert.stat().st_mtime_ns
+            if changed == self._renewed:
+                return
+            self._context.load_cert_chain(chosen.cert, chosen.key)  # connections that stand keep the old one
+        except (OSError, ssl.SSLError) as error:  # half of it is written, perhaps: the next look tells
+            logger.warning("the renewed certificate can't be used yet", extra={"reason": str(error)})
+        else:
+            self._renewed = changed
+            logger.info("the certificate was renewed", extra={"cert": str(chosen.cert)})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second Ctrl-C stops without waiting for answers under way."""
@@ -45,8 +83,13 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def make_server(app: FastAPI) -> Server:
-    """A server for `app`; run it with `await server.serve(sockets=[bind(host, port)])`."""
+def make_server(app: FastAPI, chosen: Certificate | None = None) -> Server:
+    """A server for `app`; run it with `await server.serve(sockets=[bind(host, port)])`.
+
+    Args:
+        app: Made by `services.http.create_app`.
+        chosen: The certificate to serve; plain HTTP without one.
+    """
     settings: Settings = app.state.settings
     config = ServerConfig(
         app,
@@ -69,7 +112,7 @@ def make_server(app: FastAPI) -> Server:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE,
     )
-    return Server(config)
+    return Server(config, chosen)
 
 
 def _connections(settings: Settings) -> int:
@@ -99,7 +142,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = "") -> int:
+def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = "", tls: bool = False) -> int:
     """Serve `app` until SIGTERM or SIGINT; blocks.
 
     Args:
@@ -108,11 +151,18 @@ def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = 
         port: Port; 0 takes a free one and logs it.
         log_level: `debug` ... `error`; sets up this process's log.
         setting: Name of the variable that sets the port, for the line that says that it is taken.
+        tls: Whether this part speaks TLS where the setting `TLS` is on.
 
     Returns:
         The exit code: 0 after a stop, 1 when the port is taken or the app failed to start.
     """
     setup_logging(log_level)
+    settings: Settings = app.state.settings
+    try:
+        chosen = certificate(settings) if tls else None
+    except (TlsError, OSError) as error:
+        print(f"{app.title}: TLS: {error}", file=sys.stderr, flush=True)
+        return 1
     try:
         sock = bind(host, port)
     except OSError as error:
@@ -124,15 +174,15 @@ def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = 
             flush=True,
         )
         return 1
-    settings: Settings = app.state.settings
     if host not in _LOCAL and not settings.network.api_keys:
         logger.warning(
             "OPEN TO ANYONE: listening beyond this machine without API_KEYS; set API_KEYS, or HOST=127.0.0.1",
             extra={"part": app.title, "host": host},
         )
     address = f"[{host}]" if ":" in host else host
-    logger.info("listening", extra={"part": app.title, "url": f"http://{address}:{sock.getsockname()[1]}"})
-    server = make_server(app)
+    scheme = "https" if chosen else "http"
+    logger.info("listening", extra={"part": app.title, "url": f"{scheme}://{address}:{sock.getsockname()[1]}"})
+    server = make_server(app, chosen)
     try:
         server.run(sockets=[sock])
     except SystemExit:

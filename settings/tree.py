@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -58,6 +60,47 @@ class Network(_Group):
         ("http://localhost:*", "http://127.0.0.1:*"),
         description="Web origins (comma-separated, * as wildcard) whose pages may call us.",
     )
+
+    public_url: str = Field(
+        "",
+        description="Address under which browsers reach the page, https://voice.example or https://voice.example:8080."
+        " Empty: whatever address they use. What they are told to connect to, and the origins allowed, follow it.",
+    )
+    tls: bool = Field(
+        False, description="Serve the page (PAGE_PORT) and the WebSocket (COMPAT_PORT) over HTTPS and WSS only."
+    )
+    tls_cert: str = Field(
+        "",
+        description="Certificate file (PEM, with the whole chain). Empty: one is made and kept in DATA_DIR/tls, which"
+        " browsers warn about until they are told to trust its authority.pem.",
+    )
+    tls_key: str = Field("", description="Its private key (PEM, without a password).")
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, url: str) -> str:
+        """An address without a path, as browsers write an origin."""
+        if not url:
+            return url
+        try:
+            parts = urlsplit(url.strip())
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"not an address: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address like https://voice.example or https://voice.example:8080")
+        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+            raise ValueError("must be an address without a path: the page is served at the root of its host")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        return f"{parts.scheme}://{host}" + (f":{port}" if port and port != usual else "")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Web origins whose pages may call us: `CORS_ORIGINS`, our own public address, and over TLS localhost's."""
+        own = (self.public_url,) if self.public_url else ()
+        local = ("https://localhost:*", "https://127.0.0.1:*") if self.tls else ()
+        return (*self.cors_origins, *own, *local)
 
 
 class Limits(_Group):
@@ -113,6 +156,19 @@ class LiveKit(_Group):
     livekit_port: int = Field(7880, description="Signalling port of the livekit-server that the launcher starts.")
     livekit_tcp_port: int = Field(7881, description="Its media port over TCP.")
     livekit_udp_port: int = Field(7882, description="Its media port over UDP (one port for all).")
+    node_ip: str = Field(
+        "",
+        description="IP address that clients are told to send media to, where it isn't this machine's own: the public"
+        " one behind a router, the host's for a container. Empty: this machine's own.",
+    )
+
+    @field_validator("node_ip")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                ip_address(one.strip())
+        return value.strip()
 
 
 class Storage(_Group):
@@ -248,6 +304,11 @@ class Settings:
         given: str = getattr(self.engines, f"{kind}_service_url")
         port: int = getattr(self.network, f"{kind}_port")
         return given.rstrip("/") or f"http://{reachable(self.network.host)}:{port}"
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """How the page and the WebSocket are reached, directly: the other parts speak plain HTTP on any account."""
+        return "https" if self.network.tls else "http"
 
     @cached_property
     def livekit_url(self) -> str:

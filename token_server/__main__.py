@@ -36,7 +36,7 @@ def main() -> int:
         print(f"token server: {error}", file=sys.stderr, flush=True)
         return 1
     port = network.page_port if given.port is None else given.port
-    return serve(app, given.host or network.host, port, settings.operations.log_level, setting="PAGE_PORT")
+    return serve(app, given.host or network.host, port, settings.operations.log_level, setting="PAGE_PORT", tls=True)
 
 
 async def _try_library(settings: Settings) -> None:

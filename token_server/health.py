@@ -9,6 +9,7 @@ import httpx
 
 from library import Leases, LibraryError
 from settings import Settings, reachable
+from settings.tls import trust
 from token_server.addresses import http_form
 from token_server.admission import free_places
 
@@ -36,10 +37,12 @@ class PartsHealth:
             "stt": f"{settings.service_url('stt')}/health",
             "chat": f"{settings.service_url('chat')}/health",
             "tts": f"{settings.service_url('tts')}/health",
-            "compat": f"http://{host}:{network.compat_port}/health",
+            "compat": f"{settings.scheme}://{host}:{network.compat_port}/health",
         }
+        self._trust = trust(settings)
         # Straight there: the parts are near, and a proxy for the world outside would not know them.
-        self._client = httpx.AsyncClient(timeout=DEADLINE, trust_env=False)
+        verify = self._trust.context() if self._trust else True
+        self._client = httpx.AsyncClient(timeout=DEADLINE, trust_env=False, verify=verify)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -66,10 +69,12 @@ class PartsHealth:
 
     async def _ask(self, address: str) -> dict[str, Any]:
         try:
+            if self._trust:
+                self._trust.context()  # takes up a certificate that was renewed
             # The whole answer within the deadline: a part that trickles is no healthier than one that is silent.
             async with asyncio.timeout(DEADLINE):
                 answer = await self._client.get(address)
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
             late = isinstance(error, httpx.TimeoutException | TimeoutError)
             return {"ok": False, "reason": f"{'it answers too late' if late else 'it is not running'} ({address})"}
         said = _said(answer)

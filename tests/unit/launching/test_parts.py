@@ -105,6 +105,20 @@ def test_livekit_server_listens_where_our_own_parts_reach_it(
     assert bound in command("livekit")
 
 
+def test_with_tls_the_page_and_the_websocket_are_asked_over_it_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TLS", "1")
+    secure = {part.name for part in all_parts(Settings()) if part.health.startswith("https://127.0.0.1:")}
+    assert secure == {"page", "server"}
+
+
+def test_livekit_server_is_told_which_address_to_give_to_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--node-ip" not in command("livekit")
+    monkeypatch.setenv("NODE_IP", "203.0.113.7")
+    assert "--node-ip=203.0.113.7" in command("livekit")
+
+
 def test_no_secret_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVEKIT_API_KEY", "the-key")
     monkeypatch.setenv("LIVEKIT_API_SECRET", "the-secret-of-more-than-32-characters")
