@@ -24,6 +24,8 @@ from token_server.catalog import catalog
 from token_server.dispatch_watch import DispatchWatch
 from token_server.health import PartsHealth
 from token_server.page import BUILT, PUBLIC_PATHS, mount_page
+from token_server.signalling import PUBLIC_PATHS as SIGNALLING_PATHS
+from token_server.signalling import Signalling, add_signalling
 from token_server.tokens import TokenRequest, signed, understood
 
 BODY_LIMIT = 256 * 1024
@@ -37,6 +39,7 @@ class Opened:
     admission: Admission
     parts: PartsHealth
     watch: DispatchWatch
+    signalling: Signalling
 
 
 def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
@@ -73,11 +76,20 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
                 library.leases, settings.livekit_url, keys, dispatched=lambda reason: sent.labels(reason).inc()
             )
             stack.push_async_callback(watch.aclose)
-            app.state.opened = Opened(library, Admission(library.leases), parts, watch)
+            signalling = Signalling(settings.livekit_url)
+            stack.push_async_callback(signalling.aclose)
+            app.state.opened = Opened(library, Admission(library.leases), parts, watch, signalling)
             yield
 
+    ours = not settings.livekit.livekit_url
+    """Whether livekit-server is one of our parts, whose signalling is passed on; clients reach another one directly."""
     app = create_app(
-        "Voice Node page", settings, health=health, public_paths=PUBLIC_PATHS, lifespan=running, body_limit=BODY_LIMIT
+        "Voice Node page",
+        settings,
+        health=health,
+        public_paths=(*PUBLIC_PATHS, *(SIGNALLING_PATHS if ours else ())),
+        lifespan=running,
+        body_limit=BODY_LIMIT,
     )
     sent = Counter(
         "voice_node_redispatches",
@@ -106,5 +118,7 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
         return JSONResponse(body, 200 if ok else 503)
 
     app.include_router(catalog(lambda: opened().library))
+    if ours:
+        add_signalling(app, lambda: opened().signalling)
     mount_page(app, settings, page)
     return app
