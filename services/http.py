@@ -37,6 +37,7 @@ from services.cross_origin import CrossOrigin
 from services.deadline import Deadline
 from services.errors import ApiError, error_body
 from services.gate import Gate, require_admin
+from services.http_protocol import LINE_LIMIT
 from services.loop_watch import watched_loop
 from services.metrics import Measured, Metrics
 from services.rates import Rates
@@ -96,6 +97,7 @@ def create_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
     body_limit: int = BODY_LIMIT,
     message_limit: int = wire.LARGEST_MESSAGE,
+    longest_address: int = LINE_LIMIT,
     longer: Mapping[str, float] | None = None,
 ) -> FastAPI:
     """A FastAPI app that keeps the wire contract's common rules.
@@ -109,6 +111,7 @@ def create_app(
         lifespan: Runs around the app's life, as FastAPI's own.
         body_limit: Largest request body in bytes; more is refused with 413.
         message_limit: Largest WebSocket message in bytes; more is refused with 1009.
+        longest_address: Bytes of a request's path and query; more is refused with 414.
         longer: Seconds on top of `ANSWER_WITHIN` for paths that may take them.
     """
     metrics = Metrics()
@@ -123,6 +126,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.message_limit = message_limit
+    app.state.longest_address = longest_address
     app.state.rates = rates = Rates(settings)
     errors.install(app)
     _unknown_sockets(app)

@@ -38,11 +38,20 @@ RETRY_AFTER = 5
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's configuration, with the number of connections that the process holds at once."""
+    """uvicorn's configuration, with the number of connections that the process holds at once, and longer addresses.
 
-    def __init__(self, *args: Any, max_connections: int, **options: Any) -> None:
+    Args:
+        args: uvicorn's.
+        max_connections: Connections held at once.
+        longest_address: Bytes of a request's address, where some of them need more than others' `LINE_LIMIT`.
+        options: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, max_connections: int, longest_address: int = LINE_LIMIT, **options: Any) -> None:
         super().__init__(*args, **options)
         self.max_connections = max_connections
+        self.longest_address = longest_address
+        self.head_limit = HEAD_LIMIT + longest_address - LINE_LIMIT
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -90,7 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > HEAD_LIMIT and not self._over:
+        if self._head_timer is not None and self._head_bytes > self.config.head_limit and not self._over:
             self._refuse(*_head_too_big())
 
     # --- requests ----------------------------------------------------------------------------------------
@@ -107,8 +116,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         if not self.url.isascii():
             raise ValueError
-        if len(self.url) > LINE_LIMIT:
-            self._refusal = HTTPStatus.REQUEST_URI_TOO_LONG, "too_big", f"An address has at most {LINE_LIMIT} bytes."
+        longest = self.config.longest_address
+        if len(self.url) > longest:
+            self._refusal = HTTPStatus.REQUEST_URI_TOO_LONG, "too_big", f"An address has at most {longest} bytes."
             raise ValueError
         sizes = [len(name) + len(value) for name, value in self.headers]
         if len(sizes) > HEADERS_LIMIT or sum(sizes) > HEAD_LIMIT or max(sizes, default=0) > LINE_LIMIT - 4:

@@ -14,6 +14,7 @@ import threading
 from types import FrameType
 
 import uvicorn
+import websockets.http11
 from fastapi import FastAPI
 
 from services.http_protocol import HttpProtocol, ServerConfig
@@ -32,6 +33,8 @@ LAST_RESORT = 5.0
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
+LINE = len("GET  HTTP/1.1\r\n")
+"""Bytes of a request's first line besides the address."""
 
 RENEWAL_TICKS = 300
 """Tenths of a second between two looks whether the certificate's file has been renewed."""
@@ -91,12 +94,15 @@ def make_server(app: FastAPI, chosen: Certificate | None = None) -> Server:
         chosen: The certificate to serve; plain HTTP without one.
     """
     settings: Settings = app.state.settings
+    # The library that reads WebSocket handshakes again has one limit for the whole process.
+    websockets.http11.MAX_LINE_LENGTH = max(websockets.http11.MAX_LINE_LENGTH, app.state.longest_address + LINE)
     config = ServerConfig(
         app,
         http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=app.state.message_limit,
         max_connections=_connections(settings),
+        longest_address=app.state.longest_address,
         # A proxy on this machine says for whom it asks, so that callers behind it are told apart.
         forwarded_allow_ips=list(settings.limits.trusted_proxies),
         # Sound doesn't shrink by it; it costs time on every message.

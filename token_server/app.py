@@ -24,8 +24,8 @@ from token_server.catalog import catalog
 from token_server.dispatch_watch import DispatchWatch
 from token_server.health import PartsHealth
 from token_server.page import BUILT, PUBLIC_PATHS, mount_page
+from token_server.signalling import LARGEST, LONGEST_ADDRESS, Signalling, add_signalling
 from token_server.signalling import PUBLIC_PATHS as SIGNALLING_PATHS
-from token_server.signalling import Signalling, add_signalling
 from token_server.tokens import TokenRequest, signed, understood
 
 BODY_LIMIT = 256 * 1024
@@ -90,6 +90,8 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
         public_paths=(*PUBLIC_PATHS, *(SIGNALLING_PATHS if ours else ())),
         lifespan=running,
         body_limit=BODY_LIMIT,
+        message_limit=LARGEST,
+        longest_address=LONGEST_ADDRESS,
     )
     sent = Counter(
         "voice_node_redispatches",

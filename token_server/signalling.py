@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import httpx
-import websockets.http11
 from fastapi import FastAPI, Request, WebSocket
 from starlette.responses import Response
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,18 +23,18 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from services.errors import error_response
 from services.http import ApiError
-from services.sockets import GONE, TOO_BIG
+from services.sockets import GONE
 
 PUBLIC_PATHS = ("/rtc/validate", "/rtc/v1/validate")
 
-MOST = 400
-"""Sockets at once; each takes two of the files that a process may have open, usually 1,024."""
+SHARE = 5
+"""Sockets at once take, with livekit-server's ends of them, no more than one in so many of the process's files."""
 
 LARGEST = 1024 * 1024
 """Bytes of a message: a session description or the state of a room takes some ten thousand."""
 
-LONGEST_LINE = 256 * 1024
-"""Bytes of a handshake's first line, which holds the token with all its metadata, and the first offer."""
+LONGEST_ADDRESS = 128 * 1024
+"""Bytes of a handshake's address, which holds the token with all its metadata, and the first offer."""
 
 OPEN_DEADLINE = 15.0
 """Seconds for livekit-server's answer to a handshake; LiveKit's clients wait as long."""
@@ -65,6 +66,8 @@ class Signalling:
     def __init__(self, url: str) -> None:
         self._url = url
         self._held = 0
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = sys.maxsize if files == resource.RLIM_INFINITY else files // SHARE
         self._client = httpx.AsyncClient(timeout=VALIDATE_DEADLINE, trust_env=False)
 
     async def aclose(self) -> None:
@@ -73,7 +76,12 @@ class Signalling:
 
     async def serve(self, ws: WebSocket) -> None:
         """Serve one socket to its end."""
-        if self._held >= MOST:
+        try:
+            ws.app.state.rates.call(ws)
+        except ApiError as refusal:
+            await _refuse(ws, refusal)
+            return
+        if self._held >= self._most:
             await _refuse(ws, _away("Every signalling connection is taken.", 10))
             return
         self._held += 1
@@ -83,7 +91,12 @@ class Signalling:
             self._held -= 1
 
     async def validate(self, request: Request) -> Response:
-        """What livekit-server says of a token: clients ask it when a socket wasn't opened."""
+        """What livekit-server says of a token: clients ask it when a socket wasn't opened.
+
+        Raises:
+            ApiError: The caller asks too often, or livekit-server doesn't answer.
+        """
+        request.app.state.rates.call(request)
         address = httpx.URL(f"http{self._url[2:]}").copy_with(raw_path=_path(request.scope).encode("ascii"))
         try:
             async with (
@@ -162,7 +175,6 @@ def add_signalling(app: FastAPI, signalling: Callable[[], Signalling]) -> None:
         app: What they become part of.
         signalling: What is open while the app runs.
     """
-    websockets.http11.MAX_LINE_LENGTH = LONGEST_LINE  # the library's own, 8 KiB, is less than some tokens take
 
     async def socket(ws: WebSocket) -> None:
         await signalling().serve(ws)
@@ -197,9 +209,6 @@ async def _up(ws: WebSocket, first: asyncio.Task[Any], server: ClientConnection)
     while message["type"] == "websocket.receive":
         content = message.get("bytes")
         content = message["text"] if content is None else content
-        if len(content) > LARGEST:
-            await ws.close(TOO_BIG, f"A signalling message has {LARGEST} bytes at most.")
-            return GOING_AWAY, ""
         try:
             async with asyncio.timeout(SEND_DEADLINE):
                 await server.send(content)
