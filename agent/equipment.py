@@ -7,8 +7,8 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engines.fallback import FallbackTranscriber
-from engines.select import Chosen, choose, named
+from engines.failover import Line
+from engines.select import Chosen, choose, hearing, named
 from engines.types import EngineError, Transcriber
 from library import Library
 from library.leases import LeaseHolder
@@ -61,8 +61,9 @@ class Equipment:
                 await library.aclose()
             raise
         if service is not None:
-            hearing = asyncio.create_task(asyncio.sleep(0))
-            return cls(replace(chosen, stt=FallbackTranscriber([service, chosen.stt])), library, leases, hearing)
+            ready = asyncio.create_task(asyncio.sleep(0))
+            own = chosen.stt.engines if isinstance(chosen.stt, Line) else (chosen.stt,)
+            return cls(replace(chosen, stt=hearing(settings, [service, *own])), library, leases, ready)
         return cls(chosen, library, leases, asyncio.create_task(chosen.stt.start(), name="start the ear"))
 
     async def aclose(self) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from livekit import rtc
-from livekit.agents import AgentSession, llm
+from livekit.agents import AgentSession, APIConnectOptions, APIError, llm
 from livekit.agents.voice import io, room_io
+from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.agents.voice.events import (
     AgentStateChangedEvent,
     ConversationItemAddedEvent,
@@ -32,7 +33,7 @@ from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
 from engines.select import Chosen
-from engines.types import Voice
+from engines.types import EngineError, Voice
 from library import Library
 from library.leases import Lease
 from library.personalities import Personality
@@ -41,6 +42,9 @@ from plugins.tts import EngineTTS
 from settings import Settings
 
 logger = logging.getLogger("voice_node.conversation")
+
+AGAIN = APIConnectOptions(max_retry=2, retry_interval=0.5)
+"""How often an engine that fails at once, as a full one does, is asked again, and after how many seconds."""
 
 __all__ = ["Caller", "Conversation", "Events", "Role", "Transport"]
 
@@ -251,6 +255,8 @@ class Conversation:
                     "max_retries": 4,
                 },
             },
+            # Asked again soon or not at all: the person waits.
+            conn_options=SessionConnectOptions(llm_conn_options=AGAIN, tts_conn_options=AGAIN),
             aec_warmup_duration=None,
             user_away_timeout=None,
             session_close_transcript_timeout=0.0,
@@ -289,9 +295,14 @@ class Conversation:
             self._history.write(item.role, item.text_content, item.created_at, item.interrupted)
 
     def _on_error(self, event: ErrorEvent) -> None:
-        error = getattr(event.error, "error", event.error)
-        logger.warning("an engine failed: %s", error)
-        self.events.error("engine_failed", str(error))
+        failure = getattr(event.error, "error", event.error)
+        reason = failure.__cause__ if isinstance(failure, Exception) else None
+        if isinstance(reason, APIError):  # the framework's own, about the last of several attempts
+            reason = reason.__cause__
+        code, message = (reason.code, reason.message) if isinstance(reason, EngineError) else ("", str(failure))
+        logger.warning("an engine failed: %s", message)
+        if not getattr(event.error, "recoverable", False):
+            self.events.error(code or EngineError.code, message)
 
     def _on_playback_started(self, output: PacedOutput, event: io.PlaybackStartedEvent) -> None:
         self._history.speaks(lambda: output.words_heard)

@@ -19,10 +19,12 @@ from engines.types import (
     EngineError,
     EngineFull,
     EngineInfo,
+    EngineLate,
     EngineNotConfigured,
     EngineUnavailable,
     Health,
 )
+from engines.watchdog import bite
 
 logger = logging.getLogger("voice_node.engines")
 
@@ -140,6 +142,11 @@ class Line(Generic[E]):
             self.on_failure(place.name, error.code)
 
     @property
+    def engines(self) -> tuple[E, ...]:
+        """All engines in the order of preference."""
+        return tuple(place.engine for place in self._places)
+
+    @property
     def serving(self) -> E:
         """The engine that the next call tries first."""
         now = self._clock()
@@ -216,11 +223,12 @@ class BoundedLine(Line[E]):
 
 @contextmanager
 def answering(name: str) -> Iterator[None]:
-    """Say which engine it was when its deadline passes."""
+    """Say and count which engine it was when its deadline passes."""
     try:
         yield
     except TimeoutError as error:
-        raise EngineUnavailable(f"{name} did not answer in time.") from error
+        bite("engine_deadline", "an engine gave nothing within its deadline, its call was ended", engine=name)
+        raise EngineLate(f"{name} did not answer in time.") from error
 
 
 def as_engine_error(error: BaseException, name: str) -> EngineError:
@@ -228,7 +236,7 @@ def as_engine_error(error: BaseException, name: str) -> EngineError:
     if isinstance(error, EngineError):
         return error
     if isinstance(error, TimeoutError):
-        return EngineUnavailable(f"{name} did not answer in time.")
+        return EngineLate(f"{name} did not answer in time.")
     wrapped = EngineError(f"{name} failed with {type(error).__name__}; the log says where.")
     wrapped.__cause__ = error
     logger.error("engine raised", exc_info=error, extra={"engine": name})
@@ -247,7 +255,8 @@ def _exhausted(names: Sequence[str], errors: Sequence[EngineError]) -> EngineErr
     message = f"None of {', '.join(names)} could serve: {' '.join(error.message for error in errors)}"
     if any(isinstance(error, EngineFull) for error in errors):
         return EngineFull(message, retry_after=min(waits, default=FIRST_BACKOFF))
-    return EngineUnavailable(message, retry_after=min(waits, default=None))
+    kind = EngineLate if any(isinstance(error, EngineLate) for error in errors) else EngineUnavailable
+    return kind(message, retry_after=min(waits, default=None))
 
 
 async def _health(engine: Engine) -> Health:

@@ -1,5 +1,7 @@
 """Ordered engines as one: an engine that fails, hangs or is full is left within the same turn.
 
+Every engine of a conversation stands in such a line, alone or not: the line is where its deadlines are kept.
+
 What was said so far is kept and given to the next engine, as long as nothing of a reply has come out. After the first
 piece of a reply a failure is raised: half a reply from one engine doesn't go on in another's words or voice.
 """
@@ -19,11 +21,20 @@ from engines.types import DEFAULT_VOICE, Audio, ChatModel, Message, Synthesizer,
 __all__ = ["FallbackChat", "FallbackSynthesizer", "FallbackTranscriber"]
 
 FIRST_TOKEN_DEADLINE = 10.0
+NEXT_TOKEN_DEADLINE = 5.0
 FIRST_AUDIO_DEADLINE = 5.0
 
 
 class FallbackChat(BoundedLine[ChatModel]):
-    """Replies of the first of several chat models that can; the deadline is for the first and for every next piece."""
+    """Replies of the first of several chat models that can.
+
+    Args:
+        engines: In the order of preference.
+        deadline: Seconds for the first piece of a reply.
+        clock: Seconds that only grow.
+        on_failure: Told each failure, for metrics.
+        next_deadline: Seconds for each further piece.
+    """
 
     def __init__(
         self,
@@ -31,8 +42,11 @@ class FallbackChat(BoundedLine[ChatModel]):
         deadline: float = FIRST_TOKEN_DEADLINE,
         clock: Callable[[], float] = time.monotonic,
         on_failure: OnFailure | None = None,
+        *,
+        next_deadline: float = NEXT_TOKEN_DEADLINE,
     ) -> None:
         super().__init__(engines, deadline, clock, on_failure)
+        self.next_deadline = next_deadline
 
     async def reply(
         self,
@@ -52,7 +66,7 @@ class FallbackChat(BoundedLine[ChatModel]):
                 try:
                     while True:
                         with answering(attempt.name):
-                            async with asyncio.timeout(self.deadline):
+                            async with asyncio.timeout(self.next_deadline if begun else self.deadline):
                                 piece = await anext(pieces, None)
                         if not begun:
                             attempt.succeeded()

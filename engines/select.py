@@ -73,13 +73,34 @@ def choose_one(
     match kind:
         case "stt":
             heard, why, through = _built(settings, kind, STT, settings.engines.stt, place)
-            return Choice(heard[0] if len(heard) == 1 else FallbackTranscriber(heard), why, through)
+            return Choice(heard[0] if _alone(heard, place) else hearing(settings, heard), why, through)
         case "chat":
             said, why, through = _built(settings, kind, CHAT, settings.engines.chat, place)
-            return Choice(said[0] if len(said) == 1 else FallbackChat(said), why, through)
+            return Choice(said[0] if _alone(said, place) else answering(settings, said), why, through)
         case "tts":
             spoken, why, through = _built(settings, kind, TTS, settings.engines.tts, place)
-            return Choice(spoken[0] if len(spoken) == 1 else FallbackSynthesizer(spoken), why, through)
+            return Choice(spoken[0] if _alone(spoken, place) else speaking(settings, spoken), why, through)
+
+
+def hearing(settings: Settings, engines: Sequence[Transcriber]) -> FallbackTranscriber:
+    """Recognizers in order, as one, with the settings' deadline."""
+    return FallbackTranscriber(engines, settings.engines.stt_deadline)
+
+
+def answering(settings: Settings, engines: Sequence[ChatModel]) -> FallbackChat:
+    """Chat models in order, as one, with the settings' deadlines."""
+    wanted = settings.engines
+    return FallbackChat(engines, wanted.chat_first_deadline, next_deadline=wanted.chat_next_deadline)
+
+
+def speaking(settings: Settings, engines: Sequence[Synthesizer]) -> FallbackSynthesizer:
+    """Voices in order, as one, with the settings' deadline."""
+    return FallbackSynthesizer(engines, settings.engines.tts_deadline)
+
+
+def _alone(engines: Sequence[Engine], place: Place) -> bool:
+    """Whether an engine needs no line: a service's callers keep deadlines of their own, a conversation keeps ours."""
+    return len(engines) == 1 and place == "service"
 
 
 @overload

@@ -9,15 +9,20 @@ from typing import Any, Self
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.protocol import State
 
 from engines import wire
 from engines.types import Capacity, EngineError, EngineInfo, EngineUnavailable, Health, Kind
 from settings import Settings
 
-CONNECT_DEADLINE = 3.0
+CONNECT_DEADLINE = 2.0
 HEALTH_DEADLINE = 0.9
+PING_EVERY, PONG_WITHIN = 5.0, 5.0
+"""Seconds between pings on each socket, and for their answers: a socket whose service froze or vanished is closed by
+them while nobody asks it; calls under way have the shorter deadlines of their kind (engines/fallback.py)."""
+TELL_WITHIN = 0.2
+"""Seconds for the word that a call is over: a service that reads nothing isn't waited for."""
 IDLE_SOCKETS = 16
 """Open sockets kept for the next call."""
 
@@ -66,6 +71,8 @@ class SocketPool:
                 compression=None,
                 open_timeout=CONNECT_DEADLINE,
                 close_timeout=1,
+                ping_interval=PING_EVERY,
+                ping_timeout=PONG_WITHIN,
                 # What has come is kept here, so that a slow listener never holds a place in the service.
                 max_queue=None,
                 max_size=None,
@@ -83,6 +90,19 @@ class SocketPool:
     def drop(self, socket: ClientConnection) -> None:
         """Close a socket without waiting for it."""
         self.aside(socket.close())
+
+    async def called_off(self, socket: ClientConnection) -> bool:
+        """Tell the service that a call is over, here and now, so that its place is free at once.
+
+        Returns:
+            Whether the word went out; if not, the service doesn't read, and the socket is of no more use.
+        """
+        try:
+            async with asyncio.timeout(TELL_WITHIN):
+                await socket.send(text_message(type=wire.CANCEL))
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, such as tidying a socket, without anyone waiting for it."""

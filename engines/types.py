@@ -63,6 +63,10 @@ class EngineUnavailable(EngineError):
     code = "unavailable"
 
 
+class EngineLate(EngineUnavailable):
+    """The engine gave nothing within its deadline; asking it again at once would only take as long again."""
+
+
 class EngineBadInput(EngineError):
     """The caller's input cannot be served by any engine (wrong audio, unknown language)."""
 

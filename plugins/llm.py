@@ -9,7 +9,7 @@ from livekit.agents.llm.tool_context import Tool
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 from livekit.agents.utils import shortuuid
 
-from engines.types import ChatModel, EngineError, Message
+from engines.types import ChatModel, EngineError, EngineLate, Message
 
 
 class EngineLLM(llm.LLM[str]):
@@ -92,6 +92,7 @@ class _Reply(llm.LLMStream):
                     llm.ChatChunk(id=reply_id, delta=llm.ChoiceDelta(role="assistant", content=piece))
                 )
         except EngineError as error:
-            raise APIConnectionError(error.message, retryable=not begun) from error
+            again = not begun and not isinstance(error, EngineLate)
+            raise APIConnectionError(error.message, retryable=again) from error
         finally:
             await pieces.aclose()

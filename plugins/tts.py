@@ -9,7 +9,7 @@ from livekit.agents import APIConnectionError, APIConnectOptions, tts
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 from livekit.agents.utils import shortuuid
 
-from engines.types import DEFAULT_VOICE, SPOKEN_RATE, EngineError, Synthesizer, Voice
+from engines.types import DEFAULT_VOICE, SPOKEN_RATE, EngineError, EngineLate, Synthesizer, Voice
 from plugins.audio import frame
 
 
@@ -52,7 +52,7 @@ async def _speak(engine: EngineTTS, text: str | AsyncIterable[str], emitter: tts
                 emitter.push_frame(frame(chunk, SPOKEN_RATE))
                 made += len(chunk)
     except EngineError as error:
-        raise APIConnectionError(error.message, retryable=made == 0) from error
+        raise APIConnectionError(error.message, retryable=made == 0 and not isinstance(error, EngineLate)) from error
     finally:
         await chunks.aclose()
     if not made:

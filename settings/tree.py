@@ -228,6 +228,30 @@ class Engines(_Group):
     elevenlabs_api_key: str = Field("", description="Key for ElevenLabs (speech).")
     cartesia_api_key: str = Field("", description="Key for Cartesia (speech).")
     huggingface_api_key: str = Field("", description="Token for gated Hugging Face models.")
+    stt_deadline: float = Field(
+        3.0,
+        gt=0,
+        le=120,
+        description="Seconds a recognizer has for the text of what it has heard; then it is left. Of each engine that a"
+        " conversation asks, as the next three.",
+    )
+    chat_first_deadline: float = Field(
+        8.0,
+        gt=0,
+        le=600,
+        description="Seconds a chat model has for the first word of a reply. Raise it for a large model on a slow"
+        " machine, which reads a long history first.",
+    )
+    chat_next_deadline: float = Field(
+        4.0, gt=0, le=600, description="Seconds a chat model has for each further piece of a reply."
+    )
+    tts_deadline: float = Field(
+        3.0,
+        gt=0,
+        le=600,
+        description="Seconds a voice has for the first and each further piece of sound. Raise it for a cloned voice on"
+        " a slow machine.",
+    )
     speculate_chat: bool = Field(False, description="Let paid chat engines work on text that may be thrown away.")
     speculate_tts: bool = Field(False, description="Let paid voices work on text that may be thrown away.")
 

@@ -23,6 +23,9 @@ from engines.types import (
     Voice,
 )
 
+FOREVER = 1e6
+"""Seconds that an engine which hangs takes."""
+
 
 @dataclass
 class _Always:
@@ -48,6 +51,7 @@ class ScriptedUtterance:
 
     script: str
     given: float = 0.0
+    hangs: bool = False
 
     @property
     def text(self) -> str:
@@ -57,9 +61,13 @@ class ScriptedUtterance:
         self.given += len(audio) / HEARD_RATE
 
     async def settle(self) -> str:
+        if self.hangs:
+            await asyncio.sleep(FOREVER)
         return self.script
 
     async def finish(self) -> Transcript:
+        if self.hangs:
+            await asyncio.sleep(FOREVER)
         return Transcript(self.script, "en", self.given)
 
     async def cancel(self) -> None:
@@ -71,22 +79,25 @@ class ScriptedTranscriber(_Always):
     """Hears the next of `texts` in every utterance; whatever is left over is silence."""
 
     texts: list[str]
+    hangs: bool = False
     info: EngineInfo = field(default_factory=lambda: EngineInfo("stt", "scripted", "scripted", "cpu", "none"))
 
     async def transcribe(self, audio: Audio, language: str | None = None) -> Transcript:
         return Transcript(self.texts.pop(0) if self.texts else "", language or "en", len(audio) / HEARD_RATE)
 
     def stream(self, language: str | None = None) -> LiveTranscription:
-        return ScriptedUtterance(self.texts.pop(0) if self.texts else "")
+        return ScriptedUtterance(self.texts.pop(0) if self.texts else "", hangs=self.hangs)
 
 
 @dataclass
 class ScriptedChat(_Always):
-    """Answers by a function of the messages, word by word."""
+    """Answers by a function of the messages, word by word; after `hangs_after` words, where set, nothing comes."""
 
     answer: Callable[[Sequence[Message]], str]
     asked: list[list[Message]] = field(default_factory=list)
     failure: EngineError | None = None
+    hangs_after: int | None = None
+    held: int = 0
     info: EngineInfo = field(default_factory=lambda: EngineInfo("chat", "scripted", "scripted", "cpu", "none"))
 
     async def reply(
@@ -100,16 +111,24 @@ class ScriptedChat(_Always):
         self.asked.append(list(messages))
         if self.failure is not None:
             raise self.failure
-        for word in self.answer(messages).split(" "):
-            yield word + " "
-            await asyncio.sleep(0)
+        self.held += 1
+        try:
+            for at, word in enumerate(self.answer(messages).split(" ")):
+                if at == self.hangs_after:
+                    await asyncio.sleep(FOREVER)
+                yield word + " "
+                await asyncio.sleep(0)
+        finally:
+            self.held -= 1
 
 
 @dataclass
 class ScriptedVoice(_Always):
-    """Hums one tone, a tenth of a second for every word."""
+    """Hums one tone, a tenth of a second for every word; after `hangs_after` words, where set, nothing comes."""
 
     seconds_per_word: float = 0.1
+    hangs_after: int | None = None
+    held: int = 0
     spoken: list[str] = field(default_factory=list)
     voices: list[str] = field(default_factory=list)
     info: EngineInfo = field(default_factory=lambda: EngineInfo("tts", "scripted", "scripted", "cpu", "none"))
@@ -120,7 +139,13 @@ class ScriptedVoice(_Always):
         self.voices.append(voice.id)
         whole = text if isinstance(text, str) else "".join([piece async for piece in text])
         self.spoken.append(whole)
-        for _ in whole.split():
-            samples = np.arange(int(SPOKEN_RATE * self.seconds_per_word))
-            yield (0.3 * np.sin(2 * np.pi * 220 * samples / SPOKEN_RATE)).astype(np.float32)
-            await asyncio.sleep(0)
+        self.held += 1
+        try:
+            for at, _ in enumerate(whole.split()):
+                if at == self.hangs_after:
+                    await asyncio.sleep(FOREVER)
+                samples = np.arange(int(SPOKEN_RATE * self.seconds_per_word))
+                yield (0.3 * np.sin(2 * np.pi * 220 * samples / SPOKEN_RATE)).astype(np.float32)
+                await asyncio.sleep(0)
+        finally:
+            self.held -= 1

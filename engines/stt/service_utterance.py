@@ -152,9 +152,11 @@ class ServiceUtterance:
         except asyncio.CancelledError:
             sending.cancel()
             await asyncio.wait({sending})
-            with contextlib.suppress(ConnectionClosed):
-                await socket.send(text_message(type=wire.CANCEL))
-            self._sockets.give_back(socket)
+            # A service that hasn't said a word may be frozen or gone: the next utterance finds out by connecting.
+            if await self._sockets.called_off(socket) and self._heard:
+                self._sockets.give_back(socket)
+            else:
+                self._sockets.drop(socket)
             raise
         except EngineError:
             self._sockets.drop(socket)

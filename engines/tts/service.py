@@ -86,10 +86,11 @@ class ServiceSynthesizer(ServiceEngine):
             if ended:
                 self._sockets.give_back(socket)
             else:
-                # Sent here and now, so that the place is free at once; its answer is waited for aside.
-                with contextlib.suppress(ConnectionClosed):
-                    await socket.send(text_message(type=wire.CANCEL))
-                self._sockets.aside(self._drain(socket))
+                # Its answer is waited for aside.
+                if await self._sockets.called_off(socket):
+                    self._sockets.aside(self._drain(socket))
+                else:
+                    self._sockets.drop(socket)
 
     async def _receive(self, socket: ClientConnection, sending: asyncio.Task[None]) -> str | bytes:
         """The next message, unless the text to be spoken fails first."""

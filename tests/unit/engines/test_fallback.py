@@ -19,6 +19,7 @@ from engines.types import (
     EngineError,
     EngineFull,
     EngineInfo,
+    EngineLate,
     EngineNotConfigured,
     EngineUnavailable,
     Health,
@@ -28,6 +29,7 @@ from engines.types import (
     Transcript,
     Voice,
 )
+from engines.watchdog import LOGGER
 from tests.virtual_clock import virtual_time
 
 HANG = 1e5
@@ -267,8 +269,31 @@ async def test_a_reply_that_stops_coming_is_given_up() -> None:
     a = Fake("a", hang=True, after=2)
     with pytest.raises(EngineUnavailable, match="a did not answer in time"):
         await reply(chat(a, Fake("b")))
-    assert now() == 10
+    assert now() == 5, "a reply under way has less time for its next piece than a new one for its first"
     assert a.closed == 1
+
+
+@virtual_time
+async def test_an_engine_alone_is_left_at_its_deadline_too_and_asked_again_by_the_next_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    a = Fake("a", hang=True)
+    line = FallbackChat([a], 4.0, clock=now)
+    with pytest.raises(EngineLate, match="a did not answer in time"):
+        await reply(line)
+    assert now() == 4
+    assert a.closed == 1, "its place is free again"
+    a.hang = False
+    assert await reply(line) == "a0 a1 a2 "
+    told = [record.__dict__["watchdog"] for record in caplog.records if record.name == LOGGER]
+    assert told == ["engine_deadline"]
+
+
+@virtual_time
+async def test_where_every_engine_fails_and_one_was_late_the_call_was_late() -> None:
+    line = FallbackChat([Fake("a", hang=True), Fake("b", error=EngineUnavailable("gone"))], 4.0, clock=now)
+    with pytest.raises(EngineLate):
+        await reply(line)
 
 
 @virtual_time

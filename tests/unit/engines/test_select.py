@@ -10,11 +10,12 @@ from engines import catalog
 from engines.catalog import Entry
 from engines.chat.companion import Companion
 from engines.chat.service import ServiceChat
-from engines.fallback import FallbackChat, FallbackTranscriber
+from engines.failover import Line
+from engines.fallback import FallbackChat, FallbackSynthesizer, FallbackTranscriber
 from engines.select import choose, choose_one, named
 from engines.stt.service import ServiceTranscriber
 from engines.tts.espeak import Espeak
-from engines.types import EngineNotConfigured
+from engines.types import Engine, EngineNotConfigured
 from settings import GROUPS, Settings
 
 
@@ -25,6 +26,14 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for group in GROUPS:
         for name in group.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
+
+
+def alone(line: Engine) -> Engine:
+    """The only engine of a conversation's line."""
+    assert isinstance(line, Line)
+    (engine,) = line.engines
+    found: Engine = engine
+    return found
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
@@ -90,7 +99,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(monkeypatch: pytest
 
 def test_what_cannot_be_built_is_left_out_of_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose(settings(monkeypatch, CHAT="groq, companion"), "conversation")
-    assert isinstance(chosen.chat, Companion)
+    assert chosen.chat.info.name == "companion"
     why = [line for line in chosen.why if line.startswith("chat")]
     assert why[0].startswith("chat: groq left out: ")
     assert why[1] == "chat: companion (named in CHAT)"
@@ -112,6 +121,19 @@ def test_a_list_may_end_in_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.serving.info.name == "service"
 
 
+def test_the_engines_of_a_conversation_have_the_deadlines_of_the_settings_also_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = choose(
+        settings(monkeypatch, STT_DEADLINE="1.5", CHAT_FIRST_DEADLINE="30", CHAT_NEXT_DEADLINE="7", TTS_DEADLINE="2.5"),
+        "conversation",
+    )
+    assert isinstance(chosen.stt, FallbackTranscriber) and chosen.stt.deadline == 1.5
+    assert isinstance(chosen.chat, FallbackChat) and (chosen.chat.deadline, chosen.chat.next_deadline) == (30, 7)
+    assert isinstance(chosen.tts, FallbackSynthesizer) and chosen.tts.deadline == 2.5
+    assert [len(line.engines) for line in (chosen.stt, chosen.chat, chosen.tts)] == [1, 1, 1]
+
+
 def test_a_service_cannot_use_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineNotConfigured, match="STT=service,pocketsphinx"):
         choose(settings(monkeypatch, STT="service"), "service")
@@ -123,11 +145,11 @@ def test_a_service_is_reached_where_the_settings_say_with_their_key(monkeypatch:
     tree = settings(
         monkeypatch, CHAT="service", CHAT_SERVICE_URL="https://gpu.example/", API_KEYS="one,two", HOST="0.0.0.0"
     )
-    engine = choose(tree, "conversation").chat
+    engine = alone(choose(tree, "conversation").chat)
     assert isinstance(engine, ServiceChat)
     assert engine.info.device == "https://gpu.example"
     assert engine.headers == {"Authorization": "Bearer one"}
-    other = choose(settings(monkeypatch, SERVICE_API_KEY="mine"), "conversation").chat
+    other = alone(choose(settings(monkeypatch, SERVICE_API_KEY="mine"), "conversation").chat)
     assert isinstance(other, ServiceChat)
     assert other.headers == {"Authorization": "Bearer mine"}
 
@@ -138,7 +160,7 @@ def test_a_local_model_runs_in_its_service_and_is_reached_through_it(monkeypatch
     monkeypatch.setitem(catalog.CHAT, "llama", local)  # type: ignore[arg-type]
     monkeypatch.setattr("engines.select.CHAT", catalog.CHAT)
     here = choose_one(Settings(), "chat", "conversation")
-    assert isinstance(here.engine, ServiceChat)
+    assert isinstance(alone(here.engine), ServiceChat)
     assert here.why == (
         "chat: llama through the service at http://127.0.0.1:8002 (auto: the best that is configured and present)",
     )
