@@ -87,6 +87,21 @@ class Redispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Dismissal:
+    """A dead agent is to leave its room although no worker can send another: people see that nobody hears them.
+
+    Attributes:
+        room: Its name.
+        agent: The dead agent.
+        lease: Its expired lease, to be fenced first.
+    """
+
+    room: str
+    agent: str
+    lease: LeaseRow
+
+
+@dataclass(frozen=True, slots=True)
 class RoomMemory:
     """What is remembered of an unserved room from look to look.
 
@@ -118,12 +133,12 @@ def unserved(rooms: Iterable[str], live: Collection[LeaseRow]) -> list[str]:
     return [room for room in rooms if room not in served]
 
 
-def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch], Memory]:
+def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch | Dismissal], Memory]:
     """What to do now, and what to remember; the caller does it, or drops the memory of what it couldn't do."""
     absent = memory.looked is not None and seen.now - memory.looked > BLINK
     wary_until = seen.now + RECOVERY if absent else memory.wary_until
     remembered: dict[str, RoomMemory] = {}
-    actions = []
+    actions: list[Redispatch | Dismissal] = []
     for room in seen.rooms:
         if not room.people:
             continue
@@ -134,6 +149,7 @@ def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch], Memory]:
         action = _needed(room, known, seen)
         if action is not None:
             actions.append(action)
+        if isinstance(action, Redispatch):
             remembered[room.name] = RoomMemory(known.since, known.agents, known.tries + 1, seen.now + action.pause)
     return actions, Memory(remembered, seen.now, wary_until)
 
@@ -145,16 +161,21 @@ def _noted(room: RoomSeen, known: RoomMemory | None, now: float) -> RoomMemory:
     return RoomMemory(known.since, agents, known.tries, known.not_before)
 
 
-def _needed(room: RoomSeen, known: RoomMemory, seen: Seen) -> Redispatch | None:
-    """The dispatch this room needs now, if any."""
+def _needed(room: RoomSeen, known: RoomMemory, seen: Seen) -> Redispatch | Dismissal | None:
+    """What this room needs now, if anything."""
     sessions = {person.session_id for person in room.people}
     if any(lease.session_id in sessions for lease in seen.live):
         return None  # it goes on in another room, on a WebSocket, or a new agent is being fetched
     lease = next((row for row in seen.expired if row.place == room.name and row.kind == "agent"), None)
     dead = lease.metadata.get("agent_identity") if lease else None
     coming = [one for one in room.agents if one != dead and seen.now - known.agents[one] < CLAIMS_WITHIN]
-    if coming or seen.now < known.not_before or not seen.free:
+    if coming or seen.now < known.not_before:
         return None
+    if not seen.free:
+        # Fenced, it has been dismissed before, or another token server is at it.
+        if lease is None or lease.holder == FENCED or dead not in room.agents:
+            return None
+        return Dismissal(room.name, str(dead), lease)
     if lease is None and seen.now - known.since < COMES_WITHIN:
         return None
     return Redispatch(

@@ -18,7 +18,7 @@ from livekit.protocol import models
 from library import LeaseRow, Leases, LibraryError
 from token_server.addresses import http_form
 from token_server.admission import free_places
-from token_server.dispatch_policy import Memory, Person, Redispatch, RoomSeen, Seen, plan, unserved
+from token_server.dispatch_policy import Dismissal, Memory, Person, Redispatch, RoomSeen, Seen, plan, unserved
 from token_server.names import SESSION_ATTRIBUTE
 
 logger = logging.getLogger("voice_node.token_server")
@@ -117,7 +117,8 @@ class DispatchWatch:
         actions, self._memory = plan(seen, self._memory)
         for action in actions:
             if action.room not in self._under_way:
-                self._under_way[action.room] = asyncio.create_task(self._redispatch(action), name="redispatch")
+                work = self._redispatch(action) if isinstance(action, Redispatch) else self._dismiss(action)
+                self._under_way[action.room] = asyncio.create_task(work, name="redispatch")
 
     async def _room(self, name: str) -> RoomSeen | None:
         async with self._gate:
@@ -158,6 +159,19 @@ class DispatchWatch:
         else:
             logger.warning("a new agent is sent, %s", action.reason, extra={"room": room})
             self._dispatched(action.reason)
+        finally:
+            del self._under_way[room]
+
+    async def _dismiss(self, action: Dismissal) -> None:
+        room = action.room
+        try:
+            if await self._leases.fence(action.lease, 0.0) is None:
+                return
+            await self._remove(room, action.agent)
+        except (*AWAY, LibraryError) as error:
+            logger.warning("a dead agent could not be removed: %s", error, extra={"room": room})
+        else:
+            logger.warning("a dead agent is removed, and no worker has a place for another", extra={"room": room})
         finally:
             del self._under_way[room]
 

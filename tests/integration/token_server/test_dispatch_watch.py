@@ -91,6 +91,27 @@ async def test_a_dead_agent_is_removed_and_a_new_one_dispatched_once(
         assert len(worker.jobs) == 2
 
 
+async def test_a_dead_agent_is_removed_though_no_worker_can_send_another_until_one_comes(
+    served: Served, livekit: LiveKitServer, admin: api.LiveKitAPI
+) -> None:
+    room = "dead-worker"
+    async with announced(served):
+        url, token = await served.token(room_name=room)
+    await write_lease(served, room, expires_in=60)
+    person = await served.enter(url, token)
+    old = await join_as_agent(served, livekit, room, "agent-old")
+    await until(lambda: "agent-old" in person.remote_participants)
+    lease = await served.library.leases.get(room)
+    assert lease is not None
+    await served.library.leases.drop(lease)
+    await write_lease(served, room)
+    await until(lambda: not old.isconnected())
+    await until(lambda: "agent-old" not in person.remote_participants)
+    async with scripted_worker(livekit) as worker, announced(served):
+        await until(lambda: bool(person.remote_participants))
+        assert [job.metadata for job in worker.jobs] == ["kept"]
+
+
 async def test_a_room_created_before_any_worker_gets_its_agent_when_one_comes(
     served: Served, livekit: LiveKitServer, admin: api.LiveKitAPI
 ) -> None:

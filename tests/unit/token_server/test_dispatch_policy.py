@@ -12,6 +12,7 @@ from token_server.dispatch_policy import (
     COMES_WITHIN,
     PAUSES,
     RECOVERY,
+    Dismissal,
     Memory,
     Person,
     Redispatch,
@@ -42,7 +43,7 @@ class Script:
     def __init__(self) -> None:
         self.now = 100.0
         self.memory = Memory()
-        self.done: list[tuple[float, Redispatch]] = []
+        self.done: list[tuple[float, Redispatch | Dismissal]] = []
         self.begun = self.now
 
     def look(
@@ -52,9 +53,9 @@ class Script:
         expired: tuple[LeaseRow, ...] = (),
         free: float | None = 1,
         seconds: float = LOOK,
-    ) -> list[Redispatch]:
+    ) -> list[Redispatch | Dismissal]:
         end = self.now + seconds
-        actions: list[Redispatch] = []
+        actions: list[Redispatch | Dismissal] = []
         while self.now < end:
             names = unserved([room.name for room in rooms], live)
             seen = Seen(self.now, tuple(room for room in rooms if room.name in names), live, expired, free)
@@ -141,6 +142,17 @@ def test_without_a_worker_or_a_place_nothing_is_sent_and_then_at_once() -> None:
     assert script.look(ROOM, expired=(LEASE,), free=None, seconds=30) == []
     assert script.look(ROOM, expired=(LEASE,), free=0, seconds=30) == []
     assert len(script.look(ROOM, expired=(LEASE,), free=1)) == 1
+
+
+def test_without_a_worker_a_dead_agent_is_removed_once_so_that_people_see_that_nobody_hears_them() -> None:
+    script = Script()
+    dead = replace(ROOM, agents=("agent-old", "agent-other"))
+    fenced = replace(LEASE, token="t2", holder=FENCED)
+    assert script.look(dead, expired=(LEASE,), free=None, seconds=CLAIMS_WITHIN) == []
+    assert script.look(dead, expired=(LEASE,), free=None) == [Dismissal("room", "agent-old", LEASE)]
+    assert script.look(dead, expired=(fenced,), free=None, seconds=30) == []
+    (action,) = script.look(ROOM, expired=(fenced,), free=1)
+    assert isinstance(action, Redispatch) and (action.lease, action.pause) == (fenced, PAUSES[0])
 
 
 def test_a_conversation_that_went_on_elsewhere_is_not_taken_back() -> None:
