@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse
 from agent.places import Places
 from agent.turns import TURN_LOGGER, TurnCounter
 from conversation.latency import LatencyHistograms
+from library.leases import LeaseHolder
 from services.http import create_app, make_server
 from services.server import Server
 from settings import Settings
@@ -31,7 +32,7 @@ class _PageServer(Server):
 
 @asynccontextmanager
 async def health_page(
-    settings: Settings, sock: socket.socket, places: Places, connected: Callable[[], bool]
+    settings: Settings, sock: socket.socket, places: Places, connected: Callable[[], bool], announced: LeaseHolder
 ) -> AsyncIterator[None]:
     """Serve the page while the block runs.
 
@@ -40,13 +41,16 @@ async def health_page(
         sock: Bound to the page's address.
         places: What the worker holds.
         connected: Whether livekit-server knows the worker, so that it is given rooms.
+        announced: How the worker tells in the database that it is there.
     """
 
     async def health() -> tuple[bool, Mapping[str, Any]]:
         fields: dict[str, Any] = {"held": places.held, "limit": places.limit}
         if not connected():
             fields["reason"] = f"not connected to livekit-server at {settings.livekit_url}: is it running?"
-        return connected(), fields
+        elif announced.trouble:
+            fields["reason"] = announced.trouble
+        return "reason" not in fields, fields
 
     app = create_app("Voice Node agent", settings, health=health, public_paths=("/",))
 

@@ -27,6 +27,7 @@ from agent.turns import HEARD, TURN_LOGGER
 from agent.visit import PERSONALITY_ATTRIBUTE, visit
 from conversation.builder import Caller, Conversation, Events, Role
 from conversation.latency import Record
+from conversation.moments import steady_moments
 from engines.types import EngineError
 from library.errors import LibraryError, SessionIdError
 from library.leases import Lease
@@ -67,6 +68,7 @@ class RoomJob:
         self._requests: RoomRequests | None = None
         self._lease: Lease | None = None
         self._conversation: Conversation | None = None
+        self._moments = steady_moments()
         self._started: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
         self._somebody = asyncio.Event()
         self._empty: asyncio.TimerHandle | None = None
@@ -83,7 +85,7 @@ class RoomJob:
         self._room.on("participant_disconnected", self._on_left)
         self._text = RoomText(self._room)
         self._text.state("initializing")
-        self._requests = RoomRequests(self._room, self._started)
+        self._requests = RoomRequests(self._room, self._started, self._moments)
         self._output = RoomOutput(self._room)
         self._output.on("playback_finished", self._on_playback_finished)
         publication = await self._output.publish()
@@ -157,6 +159,7 @@ class RoomJob:
                 error=self._text.error,
                 lost=lambda: self._end(LOST),
             ),
+            clock=self._moments,
         )
         await subscribed(publication)
         self._conversation = conversation

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from livekit import rtc
 from livekit.agents.types import TOPIC_CHAT
 
 from agent.room_audio import is_human
+from conversation.moments import Moments
 from engines.types import Voice
 from library.personalities import Personality
 
@@ -53,10 +53,12 @@ class RoomRequests:
     Args:
         room: Connected.
         conversation: Has the conversation once it has been started; requests that come earlier wait for it.
+        moments: The conversation's clock, in which the client reports what it heard.
     """
 
-    def __init__(self, room: rtc.Room, conversation: asyncio.Future[Asked]) -> None:
+    def __init__(self, room: rtc.Room, conversation: asyncio.Future[Asked], moments: Moments) -> None:
         self._room = room
+        self._moments = moments
         self._conversation = conversation
         self._typing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,9 +156,9 @@ class RoomRequests:
     # --- calls -------------------------------------------------------------------------------------------
 
     async def _clock(self, call: rtc.RpcInvocationData) -> str:
-        arrived = time.time()
+        arrived = self._moments()
         request = _payload(call)
-        return json.dumps({"t0": request.get("t0"), "t1": arrived, "t2": time.time()})
+        return json.dumps({"t0": request.get("t0"), "t1": arrived, "t2": self._moments()})
 
     async def _personality(self, call: rtc.RpcInvocationData) -> str:
         wanted = _wanted_id(call)

@@ -77,7 +77,7 @@ class Worker:
         library = await Library.open(self._settings)
         holder = LeaseHolder(library, "agent", places.limit)
         try:
-            async with health_page(self._settings, sock, places, lambda: self._connected(server)):
+            async with health_page(self._settings, sock, places, lambda: self._connected(server), holder):
                 telling = asyncio.create_task(self._tell(server, holder, places), name="tell places")
                 with self._signals():
                     await self._serve(server)

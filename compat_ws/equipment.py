@@ -64,9 +64,11 @@ class Equipment:
             logger.warning("an engine isn't ready: %s", error.message)
 
     async def health(self) -> tuple[bool, dict[str, Any]]:
-        """Whether a conversation could be held now, and with what."""
+        """Whether a conversation could be held and kept now, and with what."""
         healths = await asyncio.gather(*(engine.health() for engine in _all(self.engines)))
         reasons = [health.reason for health in healths if not health.ok]
+        if trouble := self.leases.trouble or self.library.database.condition.reason:
+            reasons.append(trouble)
         fields: dict[str, Any] = {
             "conversations": {"held": self.places.held, "limit": self.places.limit},
             "engines": {

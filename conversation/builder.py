@@ -28,6 +28,7 @@ from conversation.ear_faces import EarSTT, EarVAD
 from conversation.events import Caller, Events, Role, Transport
 from conversation.history import History, as_chat_context
 from conversation.latency import LatencyHistograms, LatencyLog
+from conversation.moments import Moments, steady_moments
 from conversation.paced_output import PacedOutput
 from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
@@ -59,6 +60,8 @@ class Conversation:
         transport: What carries it; a label in metrics.
         lease: Held while the conversation may write; None where nobody else can hold it.
         histograms: Where the stages of its turns are counted.
+        events: What the transport wants to know.
+        clock: Unix seconds of its latency records, which what the client reports is told in as well.
     """
 
     engines: Chosen
@@ -69,6 +72,7 @@ class Conversation:
     lease: Lease | None = None
     histograms: LatencyHistograms | None = None
     events: Events = field(default_factory=Events)
+    clock: Moments = field(default_factory=steady_moments)
 
     def __post_init__(self) -> None:
         self._personality: Personality | None = None
@@ -78,7 +82,11 @@ class Conversation:
             self.library, self.caller.session_id, lease=self.lease, on_lost=lambda: self.events.lost()
         )
         self._latency = LatencyLog(
-            self.caller.session_id, self.transport, lambda record: self.events.turn(record), self.histograms
+            self.caller.session_id,
+            self.transport,
+            lambda record: self.events.turn(record),
+            self.histograms,
+            self.clock,
         )
 
     @property
@@ -217,6 +225,7 @@ class Conversation:
             policy,
             language=personality.language,
             patience=personality.patience,
+            clock=self.clock,
         )
         ear.subscribe(self._on_ear)
         return ear
@@ -306,7 +315,8 @@ class Conversation:
 
     def _on_playback_started(self, output: PacedOutput, event: io.PlaybackStartedEvent) -> None:
         self._history.speaks(lambda: output.words_heard)
-        self._latency.reply_sent(event.created_at)
+        # Emitted as it happens; its own moment is by a clock that may be set.
+        self._latency.reply_sent()
 
     def _on_playback_finished(self, event: io.PlaybackFinishedEvent) -> None:
         if event.interrupted:

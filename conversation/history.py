@@ -1,14 +1,17 @@
 """History: what a conversation has said, read at its start and written as it goes on.
 
 Writing happens in order, off the conversation's own path, and only while its lease is held: a worker
-that was thought dead and comes back must not write beside its successor.
+that was thought dead and comes back must not write beside its successor. What can't be written now (the
+database is locked, full or away) is kept in memory and written when it can be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,10 +21,20 @@ from engines.types import Role
 from library import Library
 from library.conversations import StoredMessage
 from library.drafts import Draft
-from library.errors import LeaseLost
+from library.errors import DatabaseError, LeaseLost
 from library.leases import Lease
 
 logger = logging.getLogger("voice_node.history")
+
+
+WAITING = 1000
+"""Messages of a conversation kept in memory while they can't be written; of more, the oldest are given up."""
+
+AGAIN_AFTER = 0.5
+"""Seconds between attempts to write."""
+
+LAST_TRIES = 15.0
+"""Seconds that are spent at the end on what still waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +69,17 @@ class History:
         self._session_id = session_id
         self._lease = lease
         self._on_lost = on_lost
-        self._queue: asyncio.Queue[Said | None] = asyncio.Queue()
-        self._waiting = 0
-        """Messages that aren't stored yet."""
+        self._waiting: deque[Said] = deque()
+        self._more = asyncio.Event()
+        self._closing = False
+        self._lost = False
+        self._given_up = 0
         self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are yet to be written."""
+        return len(self._waiting)
 
     async def read(self, newest: int) -> list[StoredMessage]:
         """The newest messages, oldest first."""
@@ -79,39 +99,69 @@ class History:
             said = replace(said, draft=draft)
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_all(), name="history")
-        self._waiting += 1
-        self._queue.put_nowait(said)
+        if self._lost:
+            return
+        if len(self._waiting) >= WAITING:
+            self._waiting.popleft()
+            self._given_up += 1
+        self._waiting.append(said)
+        self._more.set()
 
     async def aclose(self) -> None:
-        """Write what is still waiting."""
-        if self._writer is not None:
-            self._queue.put_nowait(None)
-            await self._writer
-            self._writer = None
+        """Write what is still waiting, as far as it can be."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        self._closing = True
+        self._more.set()
+        await asyncio.wait({writer}, timeout=LAST_TRIES)
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+        self._given_up += len(self._waiting)
+        self._waiting.clear()
+        if self._given_up:
+            logger.error(
+                "messages could not be stored", extra={"session": self._session_id, "messages": self._given_up}
+            )
 
     async def _write_all(self) -> None:
-        while (said := await self._queue.get()) is not None:
-            try:
-                row = await self._lease.row_of(said.draft) if self._lease and said.draft else None
-                await self._library.conversations.append(
-                    self._session_id,
-                    said.role,
-                    said.content,
-                    at=said.at,
-                    interrupted=said.interrupted,
-                    lease=self._lease,
-                    row=row,
-                )
-            except LeaseLost:
-                logger.info("another process holds the conversation now", extra={"session": self._session_id})
-                if self._on_lost is not None:
-                    self._on_lost()
+        while True:
+            while self._waiting:
+                said = self._waiting[0]
+                try:
+                    await self._append(said)
+                except LeaseLost:
+                    logger.info("another process holds the conversation now", extra={"session": self._session_id})
+                    self._lost = True
+                    self._waiting.clear()
+                    if self._on_lost is not None:
+                        self._on_lost()
+                    return
+                except DatabaseError:  # which the library has told about
+                    await asyncio.sleep(AGAIN_AFTER)
+                    continue
+                except Exception:
+                    # A message less in the history is bad; a conversation that stops for it would be worse.
+                    logger.exception("a message could not be stored", extra={"session": self._session_id})
+                if self._waiting and self._waiting[0] is said:
+                    self._waiting.popleft()
+            if self._closing:
                 return
-            except Exception:
-                # A message less in the history is bad; a conversation that stops for it would be worse.
-                logger.exception("a message could not be stored", extra={"session": self._session_id})
-            finally:
-                self._waiting -= 1
+            self._more.clear()
+            await self._more.wait()
+
+    async def _append(self, said: Said) -> None:
+        row = await self._lease.row_of(said.draft) if self._lease and said.draft else None
+        await self._library.conversations.append(
+            self._session_id,
+            said.role,
+            said.content,
+            at=said.at,
+            interrupted=said.interrupted,
+            lease=self._lease,
+            row=row,
+        )
 
 
 def as_chat_context(messages: list[StoredMessage]) -> llm.ChatContext:

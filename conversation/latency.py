@@ -8,7 +8,6 @@ the transport, and again when the client has reported the moment it was heard.
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TypeAlias
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from conversation.ear import TurnEnded
+from conversation.moments import Moments, steady_moments
 
 logger = logging.getLogger("voice_node.turn")
 
@@ -64,13 +64,15 @@ class LatencyLog:
         session: The conversation's id.
         transport: `websocket`, `room` or `console`; a label of the histograms.
         publish: Told every record, at `sent` and again at `heard`.
+        histograms: Where the stages are counted.
+        clock: Tells the moments of all stages, unix seconds.
     """
 
     session: str
     transport: str
     publish: Callable[[Record], None]
     histograms: LatencyHistograms | None = None
-    clock: Callable[[], float] = time.time
+    clock: Moments = field(default_factory=steady_moments)
     _turn: int = 0
     _open: TurnEnded | None = None
     _generation: Generation | None = None
@@ -91,8 +93,9 @@ class LatencyLog:
         self._turn += 1
         self._open = turn
 
-    def reply_sent(self, at: float) -> None:
-        """The first sound of a reply was handed to the transport at this moment (unix seconds)."""
+    def reply_sent(self, at: float | None = None) -> None:
+        """The first sound of a reply was handed to the transport, at this moment where None (unix seconds)."""
+        at = self.clock() if at is None else at
         turn, self._open = self._open, None
         if turn is None:
             return  # a greeting, or the answer to a typed message

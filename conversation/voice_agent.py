@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from livekit import rtc
@@ -26,7 +25,7 @@ class VoiceAgent(Agent):
         generation = self._latency.generation_started()
         async for chunk in Agent.default.llm_node(self, chat_ctx, tools, model_settings):
             if generation.first_token is None:
-                generation.first_token = time.time()
+                generation.first_token = self._latency.clock()
             yield chunk
 
     async def tts_node(
@@ -36,5 +35,5 @@ class VoiceAgent(Agent):
         generation = self._latency.generation
         async for frame in Agent.default.tts_node(self, text, model_settings):
             if generation is not None and generation.first_audio is None:
-                generation.first_audio = time.time()
+                generation.first_audio = self._latency.clock()
             yield frame

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 class Clock:
     """The machine's time, unless told otherwise."""
 
-    now: Callable[[], float] = time.time
-    """Unix seconds, which all processes share."""
+    now: Callable[[], float] | None = None
+    """Unix seconds; None for the clock that all processes on the database share (`Database.moment`)."""
     steady: Callable[[], float] = time.monotonic
     """Seconds of a clock that nobody sets, to judge this process's own delays."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -15,20 +15,32 @@ from sqlalchemy.pool import NullPool
 
 from library.address import explained, sqlite_file
 
-BUSY_TIMEOUT = 20.0
-"""Seconds an SQLite writer waits for the others; their transactions take a few milliseconds."""
+BUSY_TIMEOUT = 0.5
+"""Seconds for which SQLite itself waits for another program, holding a thread; who wants to write waits on after that
+(library/database.py)."""
+
+CONNECTED_WITHIN = 3.0
+ANSWERED_WITHIN = 5.0
+"""Seconds that PostgreSQL has to take a connection, and to carry out a statement; ours take milliseconds."""
 
 WRITES = "voice_node_writes"
 """Execution option of connections whose transactions write."""
 
 
-def connect(url: URL, *, pooled: bool = True) -> AsyncEngine:
-    """An engine for this address that connects when first used."""
+def connect(url: URL, *, pooled: bool = True, busy_timeout: float = BUSY_TIMEOUT) -> AsyncEngine:
+    """An engine for this address that connects when first used.
+
+    Args:
+        url: The address, with its driver.
+        pooled: Whether connections are kept, and their statements kept to `ANSWERED_WITHIN`; migrations take longer.
+        busy_timeout: Seconds for which SQLite waits for another program.
+    """
     pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
     if sqlite_file(url) is None:
+        limits = {"timeout": CONNECTED_WITHIN, "command_timeout": ANSWERED_WITHIN if pooled else None}
         # pre-ping: after a restart of PostgreSQL the pool's old connections are replaced without a failed write
-        return create_async_engine(url, pool_pre_ping=pooled, connect_args={"timeout": 10}, **pool)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **pool)
+        return create_async_engine(url, pool_pre_ping=pooled, connect_args=limits, **pool)
+    engine = create_async_engine(url, connect_args={"timeout": busy_timeout}, **pool)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:

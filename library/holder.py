@@ -3,18 +3,24 @@
 A lease is a row that names a token. A claim writes a new token over whatever was there, so the newest
 claim wins; the former holder's token is then nowhere to be found, which its next renewal notices. A row
 is only ever renewed or deleted by its token, so a late process cannot touch what is no longer its own.
+
+While the database can't be written (locked, full, being restarted) nobody can take a conversation over either,
+so it goes on. Its holder keeps trying, and looks whether the row still names its token, which a locked or full
+database lets it read. Only who finds another token there, or can't even read for `STRANDED` seconds, has lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import uuid
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from library import drafts
@@ -33,10 +39,19 @@ EXPIRY = 1.5
 RENEWAL = 0.5
 """Seconds between renewals."""
 
+STRANDED = 300.0
+"""Seconds after which a conversation ends whose lease could neither be renewed nor read: others may have taken it."""
+
+PATIENCE = 1.0
+"""Seconds that a renewal waits for others that write; the next one follows anyway."""
+
+START_PATIENCE = 20.0
+"""Seconds that the first one waits."""
+
 GOODBYE = 5.0
 """Seconds that giving everything back may take at the end."""
 
-Kind = Literal["agent", "compat", "console"]
+Kind = Literal["agent", "compat", "console", "page"]
 
 
 class HasDatabase(Protocol):
@@ -57,9 +72,9 @@ class Lease:
         self.metadata = metadata
         self.token = uuid.uuid4().hex
         self.lost = asyncio.Event()
-        """Set once the lease belongs to another holder, or could not be renewed for longer than `EXPIRY`."""
-        self.renewed = 0.0
-        """When it was last written, by the steady clock as it was before the write."""
+        """Set once the lease belongs to another holder, or the database was out of reach for `STRANDED` seconds."""
+        self.seen = 0.0
+        """When it was last known to be ours, by the steady clock as it was before the database was asked."""
         self.draft: Draft | None = None
         """The reply that is being spoken; every renewal stores what was heard of it."""
         self._holder = holder
@@ -114,7 +129,18 @@ class LeaseHolder:
         self.renewing = asyncio.Lock()
         """Held while leases are written."""
         self._task: asyncio.Task[None] | None = None
-        self._failing = False
+        self._renewed = 0.0
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why leases can't be renewed at the moment, with what to do about it; empty where they can."""
+        return self._trouble
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since this process last told the others that it is there."""
+        return self._clock.steady() - self._renewed
 
     @property
     def held(self) -> int:
@@ -128,7 +154,7 @@ class LeaseHolder:
             DatabaseError: The database failed.
         """
         if self._task is None:
-            await self.renew()
+            await self.renew(START_PATIENCE)
             self._task = asyncio.create_task(self._keep_renewing(), name="renew leases")
 
     async def claim(self, session_id: str, place: str, metadata: dict[str, Any] | None = None) -> Lease:
@@ -153,19 +179,20 @@ class LeaseHolder:
         check_session_id(session_id)
         lease = Lease(self, session_id, storable(place), storable_json(metadata or {}))
         async with self.renewing:
-            begun, now = self._clock.steady(), self._clock.now()
-            columns = {
-                "token": lease.token,
-                "holder": self.id,
-                "kind": self.kind,
-                "place": lease.place,
-                "metadata": lease.metadata,
-                "claimed_at": now,
-                "expires_at": now + EXPIRY,
-            }
-            row = {"session_id": session_id} | columns
+            begun = self._clock.steady()
             try:
                 async with self._database.transaction() as session:
+                    now = self._now()
+                    columns = {
+                        "token": lease.token,
+                        "holder": self.id,
+                        "kind": self.kind,
+                        "place": lease.place,
+                        "metadata": lease.metadata,
+                        "claimed_at": now,
+                        "expires_at": now + EXPIRY,
+                    }
+                    row = {"session_id": session_id} | columns
                     await session.execute(self._database.upsert(LeaseTable, "session_id", row, changes=columns))
                     await self._tell(session, now, len(self._leases.keys() | {session_id}))
             except BaseException:
@@ -173,17 +200,21 @@ class LeaseHolder:
                 raise
             former = self._leases.get(session_id)
             self._leases[session_id] = lease
-            lease.renewed = begun
+            lease.seen = begun
             if former is not None:
                 former.lost.set()
         return lease
 
-    async def renew(self) -> None:
+    async def renew(self, patience: float = PATIENCE, *, drafts_too: bool = True) -> None:
         """Renew all leases, store what is being spoken and tell what this process holds, in one write.
 
         Leases found gone are lost.
 
         The loop begun by `start` calls this every `RENEWAL` seconds.
+
+        Args:
+            patience: Seconds to wait for others that write.
+            drafts_too: Whether what is being spoken is stored.
 
         Raises:
             DatabaseError: The database failed; nothing was renewed.
@@ -191,25 +222,36 @@ class LeaseHolder:
         async with self.renewing:
             mine = {lease.token: lease for lease in self._leases.values()}
             unwanted = set(self._unwanted)
-            begun, now = self._clock.steady(), self._clock.now()
+            begun = self._clock.steady()
             renewed: set[str] = set()
-            async with self._database.transaction() as session:
+            async with self._database.transaction(patience) as session:
+                now = self._now()  # once it is our turn to write, which may take a while
                 if unwanted:
                     await session.execute(delete(LeaseTable).where(LeaseTable.token.in_(unwanted)))
                 if mine:
                     renew = update(LeaseTable).where(LeaseTable.token.in_(mine)).values(expires_at=now + EXPIRY)
                     renewed = set(await session.scalars(renew.returning(LeaseTable.token)))
                 spoken = {one.session_id: one.draft for one in mine.values() if one.token in renewed and one.draft}
+                spoken = spoken if drafts_too else {}
                 committed = await drafts.write(session, spoken)
                 await self._tell(session, now, self.held)
             committed()
             self._unwanted -= unwanted
-            for token, lease in mine.items():
-                if token in renewed:
-                    lease.renewed = begun
-                elif self.holds(lease):  # not released meanwhile
-                    log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
-                    lease.lose()
+            self._renewed = begun
+            self._settle(mine, renewed, begun)
+
+    async def verify(self) -> None:
+        """See whether our leases are still ours, where they can be read but not written.
+
+        Raises:
+            DatabaseError: The database failed; nothing is known.
+        """
+        mine = {lease.token: lease for lease in self._leases.values()}
+        if mine:
+            begun = self._clock.steady()
+            async with self._database.session() as session:
+                ours = select(LeaseTable.token).where(LeaseTable.token.in_(mine))
+                self._settle(mine, set(await session.scalars(ours)), begun)
 
     def holds(self, lease: Lease) -> bool:
         """Whether this is the lease under which this process holds the conversation."""
@@ -229,7 +271,7 @@ class LeaseHolder:
         try:
             async with self.renewing, self._database.transaction() as session:
                 await session.execute(delete(LeaseTable).where(LeaseTable.token == lease.token))
-                await self._tell(session, self._clock.now(), self.held)
+                await self._tell(session, self._now(), self.held)
         except DatabaseError as error:
             log.warning("lease not released yet", extra={"session": lease.session_id, "reason": str(error)})
         else:
@@ -254,9 +296,21 @@ class LeaseHolder:
             self._leases.clear()
             log.warning("leases left to expire", extra={"holder": self.id, "reason": str(error) or "no answer"})
 
-    async def _tell(self, session: AsyncSession, now: float, held: int) -> None:
+    def _now(self) -> ColumnElement[float]:
+        return self._database.moment(self._clock.now() if self._clock.now else None)
+
+    async def _tell(self, session: AsyncSession, now: ColumnElement[float], held: int) -> None:
         state = {"kind": self.kind, "held": held, "limit": self.limit, "at": now}
         await session.execute(self._database.upsert(HolderTable, "id", {"id": self.id} | state, changes=state))
+
+    def _settle(self, mine: Mapping[str, Lease], found: Collection[str], asked_at: float) -> None:
+        """Note which leases the database has under our tokens; the others are lost."""
+        for token, lease in mine.items():
+            if token in found:
+                lease.seen = asked_at
+            elif self.holds(lease):  # not released meanwhile
+                log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
+                lease.lose()
 
     async def _keep_renewing(self) -> None:
         took = 0.0
@@ -267,12 +321,12 @@ class LeaseHolder:
             took = self._clock.steady() - begun
 
     async def _renew_watched(self) -> None:
-        """Renew once, whatever happens; what could not be renewed in time is lost.
+        """Renew once, whatever happens.
 
         A database that hangs is noticed by waiting in rounds: a process that was frozen for a while
-        misses one round at most, and must not lose its leases for that while the database still has them.
+        misses one round at most, and doesn't take its own absence for the database's.
         """
-        renewal = asyncio.create_task(self.renew())
+        renewal = asyncio.create_task(self._renew_or_verify())
         try:
             waited = 0.0
             while not await self._done(renewal, RENEWAL):
@@ -285,11 +339,24 @@ class LeaseHolder:
             await asyncio.gather(renewal, return_exceptions=True)
             raise
         except Exception as error:  # the loop must outlive whatever a driver raises
-            self._fail(str(error))
+            self._fail(str(error) or type(error).__name__)
         else:
-            if self._failing:
-                log.info("leases are renewed again", extra={"holder": self.id})
-            self._failing = False
+            self._trouble = ""
+
+    async def _renew_or_verify(self) -> None:
+        try:
+            await self.renew()
+            return
+        except DatabaseError as error:
+            failure = error
+        if any(lease.draft for lease in self._leases.values()):
+            # A disk that is nearly full may have room for the leases alone.
+            with contextlib.suppress(DatabaseError):
+                await self.renew(0.0, drafts_too=False)
+                return
+        with contextlib.suppress(DatabaseError):
+            await self.verify()
+        raise failure
 
     async def _done(self, task: asyncio.Task[None], within: float) -> bool:
         timeout = asyncio.ensure_future(self._clock.sleep(within))
@@ -300,10 +367,11 @@ class LeaseHolder:
         return task.done()
 
     def _fail(self, reason: str) -> None:
-        if not self._failing:
-            log.warning("leases can't be renewed", extra={"holder": self.id, "reason": reason})
-        self._failing = True
+        self._trouble = reason
         for lease in list(self._leases.values()):
-            if self._clock.steady() - lease.renewed > EXPIRY:
-                log.warning("lease lost, not renewed in time", extra={"session": lease.session_id})
+            if self._clock.steady() - lease.seen > STRANDED:
+                log.error(
+                    "the conversation ends, the database was out of reach for too long",
+                    extra={"session": lease.session_id, "seconds": STRANDED},
+                )
                 lease.lose()

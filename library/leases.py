@@ -3,6 +3,11 @@
 A lease that isn't renewed for `EXPIRY` seconds is expired: its holder is dead, frozen or cut off. The row
 stays for a while, because it says how to go on; `Leases.fence` takes it away from its holder for good, so
 that a frozen one that wakes up finds itself replaced.
+
+Moments are those of the clock that all processes on the database share (`Database.moment`). Where that is set
+forward, every lease shows as expired until its holder renews it, half a second later at most: who acts on expired
+leases must allow for that (token_server/dispatch_policy.py). Where it is set back, a row may be from the future; one
+that is further ahead than any lease lasts is nobody's.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, not_, select, update
 
 from library.clock import REAL, Clock
 from library.database import Database
@@ -22,6 +27,9 @@ __all__ = ["EXPIRY", "RENEWAL", "HolderRow", "Kind", "Lease", "LeaseHolder", "Le
 
 KEPT = 60.0
 """Seconds that the rows of dead processes are kept."""
+
+LONGEST = 120.0
+"""Seconds ahead up to which an expiry is believed; those that our programs write are 15 s ahead at most."""
 
 FENCED = ""
 """Holder of a lease that was taken from its holder and waits for a new claim."""
@@ -73,13 +81,11 @@ class Leases:
             row = await session.get(LeaseTable, session_id)
             return _lease(row) if row else None
 
-    async def live(self, now: float | None = None) -> list[LeaseRow]:
-        """The leases that hold at `now` (unix seconds, this moment where None), oldest claim first."""
-        now = self._clock.now() if now is None else now
+    async def live(self) -> list[LeaseRow]:
+        """The leases that hold now, oldest claim first."""
         async with self._database.session() as session:
-            rows = await session.scalars(
-                select(LeaseTable).where(LeaseTable.expires_at > now).order_by(LeaseTable.claimed_at)
-            )
+            holds = self._holds(self._now())
+            rows = await session.scalars(select(LeaseTable).where(holds).order_by(LeaseTable.claimed_at))
             return [_lease(row) for row in rows]
 
     async def expired(self, older_than: float = 0.0) -> list[LeaseRow]:
@@ -87,20 +93,12 @@ class Leases:
 
         Args:
             older_than: Only those that expired at least so many seconds ago; 0 gives each from `EXPIRY`
-                seconds after its last renewal on. They are kept for `KEPT` seconds.
+                seconds after its last renewal on. They are kept until `tidy` deletes them.
         """
-        now = self._clock.now()
         async with self._database.session() as session:
-            rows = [
-                _lease(row)
-                for row in await session.scalars(
-                    select(LeaseTable).where(LeaseTable.expires_at <= now - older_than).order_by(LeaseTable.expires_at)
-                )
-            ]
-        if any(row.expires_at <= now - KEPT for row in rows):
-            async with self._database.transaction() as session:
-                await session.execute(delete(LeaseTable).where(LeaseTable.expires_at <= now - KEPT))
-        return [row for row in rows if row.expires_at > now - KEPT]
+            gone = not_(self._holds(self._now() - older_than))
+            rows = await session.scalars(select(LeaseTable).where(gone).order_by(LeaseTable.expires_at))
+            return [_lease(row) for row in rows]
 
     async def fence(self, lease: LeaseRow, seconds: float = EXPIRY) -> LeaseRow | None:
         """Take an expired lease from its holder, so that it is lost for it even if it wakes up.
@@ -115,19 +113,22 @@ class Leases:
         Returns:
             The lease under its new token; None where the holder renewed it after all, another one
             claimed it, or another caller was first.
+
+        Raises:
+            DatabaseError: The database failed, or others are writing: the holder may be waiting for them just as we.
         """
-        now = self._clock.now()
-        taken = (
-            update(LeaseTable)
-            .where(
-                LeaseTable.session_id == lease.session_id,
-                LeaseTable.token == lease.token,
-                LeaseTable.expires_at <= now,
+        async with self._database.transaction(patience=0.0) as session:
+            now = self._now()
+            taken = (
+                update(LeaseTable)
+                .where(
+                    LeaseTable.session_id == lease.session_id,
+                    LeaseTable.token == lease.token,
+                    not_(self._holds(now)),
+                )
+                .values(token=uuid.uuid4().hex, holder=FENCED, expires_at=now + seconds)
+                .returning(LeaseTable)
             )
-            .values(token=uuid.uuid4().hex, holder=FENCED, expires_at=now + seconds)
-            .returning(LeaseTable)
-        )
-        async with self._database.transaction() as session:
             row = await session.scalar(taken)
             return _lease(row) if row else None
 
@@ -141,16 +142,38 @@ class Leases:
 
     async def holders(self) -> list[HolderRow]:
         """The processes that renewed within `EXPIRY` seconds, with what they hold and their limits."""
-        now = self._clock.now()
         async with self._database.session() as session:
-            rows = [
+            now = self._now()
+            alive = and_(HolderTable.at > now - EXPIRY, HolderTable.at <= now + LONGEST)
+            return [
                 HolderRow(row.id, row.kind, row.held, row.limit, row.at)
-                for row in await session.scalars(select(HolderTable).order_by(HolderTable.id))
+                for row in await session.scalars(select(HolderTable).where(alive).order_by(HolderTable.id))
             ]
-        if any(row.at <= now - KEPT for row in rows):
-            async with self._database.transaction() as session:
-                await session.execute(delete(HolderTable).where(HolderTable.at <= now - KEPT))
-        return [row for row in rows if row.at > now - EXPIRY]
+
+    async def now(self) -> float:
+        """The present by the clock that all share, unix seconds."""
+        async with self._database.session() as session:
+            return float((await session.execute(select(self._now()))).scalar_one())
+
+    async def tidy(self) -> None:
+        """Delete the rows of processes that are long dead; never right after the clock was set, see above."""
+        async with self._database.session() as session:
+            long_ago = self._now() - KEPT
+            old = select(LeaseTable.token).where(LeaseTable.expires_at <= long_ago).limit(1)
+            if not list(await session.scalars(old)):
+                old = select(HolderTable.id).where(HolderTable.at <= long_ago).limit(1)
+                if not list(await session.scalars(old)):
+                    return
+        async with self._database.transaction() as session:
+            long_ago = self._now() - KEPT
+            await session.execute(delete(LeaseTable).where(LeaseTable.expires_at <= long_ago))
+            await session.execute(delete(HolderTable).where(HolderTable.at <= long_ago))
+
+    def _now(self) -> ColumnElement[float]:
+        return self._database.moment(self._clock.now() if self._clock.now else None)
+
+    def _holds(self, now: ColumnElement[float]) -> ColumnElement[bool]:
+        return and_(LeaseTable.expires_at > now, LeaseTable.expires_at <= now + LONGEST)
 
 
 def _lease(row: LeaseTable) -> LeaseRow:

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from library.database import Database
 from library.models import SHIPPED, PersonalityRow, VoiceRow
+from library.upgrade import PATIENCE
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -110,7 +111,7 @@ async def refresh(database: Database, shipped: Shipped) -> tuple[str, ...]:
         changes, problems = await _changes(session, shipped)
     if not changes:
         return problems
-    async with database.transaction() as session:
+    async with database.transaction(PATIENCE) as session:
         if not database.sqlite:  # SQLite's writers are alone anyway
             await session.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
         changes, problems = await _changes(session, shipped)

@@ -24,6 +24,8 @@ from library.errors import DatabaseError
 from library.migrations import HEAD, REVISIONS
 
 ADVISORY_LOCK = 0x766F6963  # "voic": any number that all our processes agree on
+PATIENCE = 20.0
+"""Seconds to wait for another program that writes; nobody is talking yet."""
 WAL_PATIENCE = 10.0
 """Seconds to wait for readers before giving up on switching SQLite to its write-ahead log."""
 
@@ -115,7 +117,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 async def _migrate(url: URL) -> None:
-    engine = connect(url, pooled=False)
+    engine = connect(url, pooled=False, busy_timeout=PATIENCE)
     try:
         if sqlite_file(url) is not None:
             async with engine.connect() as connection:

@@ -131,6 +131,8 @@ class Part(Generic[E]):
     async def health(self) -> tuple[bool, Mapping[str, Any]]:
         """Whether the service can serve, with its engine and capacity."""
         health = await self.engine.health() if self._ready else Health(False, self._reason)
+        if health.ok and self._library is not None and (trouble := await self._library.database.trouble()):
+            health = Health(False, trouble)
         fields: dict[str, Any] = {
             "part": self.kind,
             "engine": asdict(self.engine.info),

@@ -18,13 +18,14 @@ from typing import Any
 STARTED_WITHIN = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Postgres:
-    """A running server."""
+    """A server, running or not."""
 
     binaries: Path
     folder: Path
     run_as: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
 
     def new_database(self) -> str:
         """Make an empty database and give its address."""
@@ -38,6 +39,36 @@ class Postgres:
         where = ["-h", str(self.folder), "-U", "voice", "-d", database, "-c", statement]
         return subprocess.run(psql + where, check=True, capture_output=True, text=True, **self.run_as).stdout.strip()
 
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+        }
+        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        command = [str(self.binaries / "postgres"), "-D", str(self.folder / "data"), *flags]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, **self.run_as)
+        give_up = time.monotonic() + STARTED_WITHIN
+        while True:
+            try:
+                self.sql("postgres", "SELECT 1")
+                return
+            except subprocess.CalledProcessError as error:
+                if self.process.poll() is not None or time.monotonic() > give_up:
+                    text = (self.folder / "log").read_text(errors="replace")
+                    raise RuntimeError(f"PostgreSQL did not start:\n{text}") from error
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it at once: nothing here is worth a last checkpoint."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+            self.process = None
+
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
@@ -49,47 +80,21 @@ def running_postgres() -> Iterator[Postgres]:
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         run_as |= {"user": "postgres", "group": "postgres", "extra_groups": []}
         shutil.chown(folder, "postgres", "postgres")
-    data = folder / "data"
     try:
         subprocess.run(
-            [str(binaries / "initdb"), "-D", str(data), "-U", "voice", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            [binaries / "initdb", "-D", folder / "data", "-U", "voice", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True,
             capture_output=True,
             **run_as,
         )
-        options = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(folder),
-            "fsync": "off",
-            "full_page_writes": "off",
-        }
-        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [str(binaries / "postgres"), "-D", str(data), *flags], stdout=log, stderr=log, **run_as
-            )
+        postgres = Postgres(binaries, folder, run_as)
         try:
-            postgres = Postgres(binaries, folder, run_as)
-            _wait(server, postgres)
+            postgres.start()
             yield postgres
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing here is worth a last checkpoint
-            server.wait(30)
+            postgres.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(server: subprocess.Popen[bytes], postgres: Postgres) -> None:
-    give_up = time.monotonic() + STARTED_WITHIN
-    while True:
-        try:
-            postgres.sql("postgres", "SELECT 1")
-            return
-        except subprocess.CalledProcessError as error:
-            if server.poll() is not None or time.monotonic() > give_up:
-                log = (postgres.folder / "log").read_text(errors="replace")
-                raise RuntimeError(f"PostgreSQL did not start:\n{log}") from error
-            time.sleep(0.05)
 
 
 def _binaries() -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
-from library import HolderRow, LeaseRow, Leases
+from library import DatabaseError, HolderRow, LeaseHolder, LeaseRow, Leases
 from services.http import ApiError
 
 WORKER_PATIENCE = 3.0
@@ -70,11 +70,13 @@ class Admission:
 
     Args:
         leases: Who holds what.
+        announced: This process, which renews as the workers do.
         clock: Seconds of a clock that nobody sets.
     """
 
-    def __init__(self, leases: Leases, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, leases: Leases, announced: LeaseHolder, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._leases = leases
+        self._announced = announced
         self._clock = clock
         self._let_in: dict[str, float] = {}
 
@@ -87,6 +89,8 @@ class Admission:
         """
         end = self._clock() + WORKER_PATIENCE
         while True:
+            if self._announced.trouble:  # no worker can say that it is there, and none could begin a conversation
+                raise DatabaseError(self._announced.trouble)
             holders, live = await asyncio.gather(self._leases.holders(), self._leases.live())
             now = self._clock()
             self._let_in = {name: at for name, at in self._let_in.items() if now - at < ON_THE_WAY}

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
-from library import Library, LibraryError
+from library import LeaseHolder, Library, LibraryError
 from services.errors import error_response
 from services.http import ApiError, create_app
 from settings import Settings
@@ -29,6 +29,9 @@ from token_server.signalling import PUBLIC_PATHS as SIGNALLING_PATHS
 from token_server.tokens import TokenRequest, signed, understood
 
 BODY_LIMIT = 256 * 1024
+
+RETRY_DATABASE = 3
+"""Seconds after which a caller is told to try again where the database fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,23 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
         async with AsyncExitStack() as stack:
             library = await Library.open(settings)
             stack.push_async_callback(library.aclose)
-            parts = PartsHealth(settings, library.leases)
+            # It holds no conversation; that it can renew tells whether those who do can.
+            announced = LeaseHolder(library, "page", 0)
+            await announced.start()
+            stack.push_async_callback(announced.aclose)
+            parts = PartsHealth(settings, library.leases, announced)
             stack.push_async_callback(parts.aclose)
             watch = DispatchWatch(
-                library.leases, settings.livekit_url, keys, dispatched=lambda reason: sent.labels(reason).inc()
+                library.leases,
+                announced,
+                settings.livekit_url,
+                keys,
+                dispatched=lambda reason: sent.labels(reason).inc(),
             )
             stack.push_async_callback(watch.aclose)
             signalling = Signalling(settings.livekit_url)
             stack.push_async_callback(signalling.aclose)
-            app.state.opened = Opened(library, Admission(library.leases), parts, watch, signalling)
+            app.state.opened = Opened(library, Admission(library.leases, announced), parts, watch, signalling)
             yield
 
     ours = not settings.livekit.livekit_url
@@ -102,7 +113,9 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
 
     @app.exception_handler(LibraryError)
     async def library_away(_: Request, error: LibraryError) -> JSONResponse:
-        return error_response(ApiError(503, "unavailable", str(error), {"Retry-After": "3"}))
+        # What it says is for whoever runs the server, and is in the log and on /api/health.
+        message = f"The server's database doesn't answer; try again in {RETRY_DATABASE} seconds."
+        return error_response(ApiError(503, "unavailable", message, {"Retry-After": str(RETRY_DATABASE)}))
 
     @app.post("/api/token", status_code=201)
     async def token(request: Request, asked: TokenRequest | None = None) -> JSONResponse:

@@ -27,7 +27,10 @@ BLINK = 1.5
 """Seconds without a look after which what is seen may be our own absence: a frozen process, a sleeping machine."""
 
 RECOVERY = 1.0
-"""Seconds that holders are given to renew after such an absence."""
+"""Seconds that holders are given to renew after such an absence, or where there is such doubt."""
+
+REACHED_AGAIN = 2.0
+"""Seconds that they are given after the database could not be written: some may wait for its answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class Seen:
         live: Leases that hold.
         expired: Leases whose holders stopped renewing.
         free: Places that agent workers have left; None where no worker is alive.
+        writable: Whether holders can renew at all.
+        doubtful: Whether leases may show as expired though their holders are well: the clock was set since the last
+            look, or our own renewal is late as well.
     """
 
     now: float
@@ -65,6 +71,8 @@ class Seen:
     live: tuple[LeaseRow, ...]
     expired: tuple[LeaseRow, ...]
     free: float | None
+    writable: bool = True
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +143,11 @@ def unserved(rooms: Iterable[str], live: Collection[LeaseRow]) -> list[str]:
 
 def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch | Dismissal], Memory]:
     """What to do now, and what to remember; the caller does it, or drops the memory of what it couldn't do."""
-    absent = memory.looked is not None and seen.now - memory.looked > BLINK
-    wary_until = seen.now + RECOVERY if absent else memory.wary_until
+    wary_until = memory.wary_until
+    if seen.doubtful or (memory.looked is not None and seen.now - memory.looked > BLINK):
+        wary_until = max(wary_until, seen.now + RECOVERY)
+    if not seen.writable:
+        wary_until = max(wary_until, seen.now + REACHED_AGAIN)
     remembered: dict[str, RoomMemory] = {}
     actions: list[Redispatch | Dismissal] = []
     for room in seen.rooms:

@@ -1,7 +1,8 @@
 """The dispatch watch: looks twice a second whether every person in a room has an agent, and fetches one where not.
 
 What to do is decided in dispatch_policy; here rooms, participants and leases are read, and agents are removed and
-dispatched. livekit-server or the database being away is noted once and tried again.
+dispatched. livekit-server or the database being away is noted once and tried again. Whether holders can renew is known
+from this process, which renews beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import aiohttp
 from livekit import api
 from livekit.protocol import models
 
-from library import LeaseRow, Leases, LibraryError
+from library import LeaseHolder, LeaseRow, Leases, LibraryError
+from library.leases import RENEWAL
 from token_server.addresses import http_form
 from token_server.admission import free_places
 from token_server.dispatch_policy import Dismissal, Memory, Person, Redispatch, RoomSeen, Seen, plan, unserved
@@ -28,6 +30,15 @@ LOOK_EVERY = 0.5
 
 DEADLINE = aiohttp.ClientTimeout(total=3.0)
 """For each call of livekit-server."""
+
+SILENT_FOR = 2 * RENEWAL
+"""Seconds without a renewal of our own after which others may not have got through either."""
+
+CLOCK_STEP = 0.7
+"""Seconds by which the clock is set before leases that are renewed in time show as expired."""
+
+TIDY_EVERY = 30.0
+"""Seconds between deletions of what dead processes left; in the first of them no clock was set."""
 
 AT_ONCE = 8
 """Rooms that are looked at in parallel."""
@@ -44,6 +55,7 @@ class DispatchWatch:
 
     Args:
         leases: Who holds what.
+        announced: This process, which renews as all others do.
         url: livekit-server's address (ws or http).
         keys: Its key and secret.
         clock: Seconds of a clock that nobody sets.
@@ -53,6 +65,7 @@ class DispatchWatch:
     def __init__(
         self,
         leases: Leases,
+        announced: LeaseHolder,
         url: str,
         keys: tuple[str, str],
         *,
@@ -60,10 +73,14 @@ class DispatchWatch:
         dispatched: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._leases = leases
+        self._announced = announced
         self._livekit = api.LiveKitAPI(http_form(url), *keys, timeout=DEADLINE)
         self._clock = clock
         self._dispatched = dispatched
         self._memory = Memory()
+        self._ahead: float | None = None
+        """How far the shared clock was ahead of ours, which nobody sets, at the last look."""
+        self._tidied = clock()
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._trouble = ""
@@ -112,6 +129,9 @@ class DispatchWatch:
             live=tuple(live),
             expired=tuple(await self._leases.expired()),
             free=free_places(await self._leases.holders()),
+            # After the leases were read: what came between them would be noticed.
+            doubtful=self._clock_set(await self._leases.now()) or self._announced.silent_for > SILENT_FOR,
+            writable=not self._announced.trouble,
             now=self._clock(),
         )
         actions, self._memory = plan(seen, self._memory)
@@ -119,6 +139,21 @@ class DispatchWatch:
             if action.room not in self._under_way:
                 work = self._redispatch(action) if isinstance(action, Redispatch) else self._dismiss(action)
                 self._under_way[action.room] = asyncio.create_task(work, name="redispatch")
+
+        await self._tidy(seen)
+
+    def _clock_set(self, shared: float) -> bool:
+        before, self._ahead = self._ahead, shared - self._clock()
+        changed = before is not None and abs(self._ahead - before) > CLOCK_STEP
+        if changed:
+            logger.warning("the clock was set; leases are given time to be renewed by it")
+            self._tidied = self._clock()
+        return changed
+
+    async def _tidy(self, seen: Seen) -> None:
+        if seen.writable and seen.now - self._tidied >= TIDY_EVERY:
+            self._tidied = seen.now
+            await self._leases.tidy()
 
     async def _room(self, name: str) -> RoomSeen | None:
         async with self._gate:

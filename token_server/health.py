@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from library import Leases, LibraryError
+from library import LeaseHolder, Leases, LibraryError
 from settings import Settings, reachable
 from settings.tls import trust
 from token_server.addresses import http_form
@@ -25,12 +25,14 @@ class PartsHealth:
     Args:
         settings: Where the parts are.
         leases: Tells which agent workers are alive.
+        announced: This process, which renews as the workers do.
     """
 
-    def __init__(self, settings: Settings, leases: Leases) -> None:
+    def __init__(self, settings: Settings, leases: Leases, announced: LeaseHolder) -> None:
         host = reachable(settings.network.host)
         network = settings.network
         self._leases = leases
+        self._announced = announced
         self._addresses = {
             "livekit": http_form(settings.livekit_url),
             "agent": f"http://{host}:{network.agent_port}/health",
@@ -56,7 +58,9 @@ class PartsHealth:
         return all(parts[name]["ok"] for name in NEEDED), parts
 
     async def database(self) -> dict[str, Any]:
-        """Whether the database answers, and what it says of the agent workers' places."""
+        """Whether the database answers and can be written, and what it says of the agent workers' places."""
+        if self._announced.trouble:
+            return {"ok": False, "reason": self._announced.trouble}
         try:
             async with asyncio.timeout(DEADLINE):
                 free = free_places(await self._leases.holders())

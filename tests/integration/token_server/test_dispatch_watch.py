@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,7 +203,9 @@ async def test_the_watch_outlives_a_database_that_is_away(
         await until(watch_is_blind)
         refused = await served.http.post("/api/token", json={})
         assert refused.status_code == 503
-        assert refused.json()["error"] == {"code": "unavailable", "message": "the database is away"}
+        assert refused.json()["error"]["code"] == "unavailable"
+        assert "database doesn't answer" in refused.json()["error"]["message"]
+        assert int(refused.headers["Retry-After"]) > 0
     room = "database-was-away"
     async with announced(served):
         url, token = await served.token(room_name=room)
@@ -210,3 +213,58 @@ async def test_the_watch_outlives_a_database_that_is_away(
     async with scripted_worker(livekit) as worker, announced(served):
         await until(lambda: bool(person.remote_participants))
         assert [job.room.name for job in worker.jobs] == [room]
+
+
+async def test_a_locked_database_is_told_at_once_and_costs_nobody_their_agent(
+    served: Served, livekit: LiveKitServer, admin: api.LiveKitAPI
+) -> None:
+    """While it is locked every lease expires, since nobody can renew; their holders are as alive as before."""
+    room = "locked"
+    async with scripted_worker(livekit, joins=False) as worker, worker_alive(served) as holder:
+        lease = await holder.claim(room, room, {"agent_identity": "agent-old"})
+        await served.join(room_name=room, participant_identity="anna")
+        await until(lambda: len(worker.jobs) == 1)
+        await join_as_agent(served, livekit, room, "agent-old")
+        file = Path(str(served.library.database.url.database))
+        other = sqlite3.connect(file, isolation_level=None, timeout=5)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+
+            async def refused() -> bool:
+                answer = await served.http.post("/api/token", json={"room_name": "new"})
+                return answer.status_code == 503 and "database" in answer.json()["error"]["message"]
+
+            await until(refused)
+            health = await served.http.get("/health")
+            assert (health.status_code, "is locked" in health.json()["reason"]) == (503, True)
+            begun = time.monotonic()
+            assert await refused()
+            assert time.monotonic() - begun < 10, "who waits is told at once"
+            await asyncio.sleep(QUIET)
+        finally:
+            other.close()
+        await until(lambda: not holder.trouble)
+        await asyncio.sleep(QUIET)
+        assert lease.held
+        assert len(worker.jobs) == 1
+        assert (await served.http.get("/health")).status_code == 200
+        url, token = await served.token(room_name="new")
+        assert url and token
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_clock_that_is_set_costs_nobody_their_agent(
+    served: Served, livekit: LiveKitServer, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    room = f"clock{jump:+.0f}"
+    async with scripted_worker(livekit, joins=False) as worker, worker_alive(served) as holder:
+        lease = await holder.claim(room, room, {"agent_identity": "agent-old"})
+        await served.join(room_name=room, participant_identity="anna")
+        await until(lambda: len(worker.jobs) == 1)
+        await join_as_agent(served, livekit, room, "agent-old")
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        await asyncio.sleep(QUIET)
+        assert lease.held
+        assert len(worker.jobs) == 1
+        assert [row.session_id for row in await served.library.leases.live()] == [room]

@@ -75,7 +75,7 @@ async def test_sqlite_is_set_up_for_several_writers(make_settings: MakeSettings)
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
         }
     await database.aclose()
-    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 20_000}
+    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 500}
 
 
 async def test_a_failed_transaction_leaves_nothing(database_url: str, make_settings: MakeSettings) -> None:

@@ -11,6 +11,7 @@ from token_server.dispatch_policy import (
     CLAIMS_WITHIN,
     COMES_WITHIN,
     PAUSES,
+    REACHED_AGAIN,
     RECOVERY,
     Dismissal,
     Memory,
@@ -53,12 +54,15 @@ class Script:
         expired: tuple[LeaseRow, ...] = (),
         free: float | None = 1,
         seconds: float = LOOK,
+        writable: bool = True,
+        doubtful: bool = False,
     ) -> list[Redispatch | Dismissal]:
         end = self.now + seconds
         actions: list[Redispatch | Dismissal] = []
         while self.now < end:
             names = unserved([room.name for room in rooms], live)
-            seen = Seen(self.now, tuple(room for room in rooms if room.name in names), live, expired, free)
+            unserved_rooms = tuple(room for room in rooms if room.name in names)
+            seen = Seen(self.now, unserved_rooms, live, expired, free, writable, doubtful)
             found, self.memory = plan(seen, self.memory)
             actions += found
             self.done += [(self.now - self.begun, action) for action in found]
@@ -171,6 +175,21 @@ def test_after_an_absence_of_our_own_the_holders_may_renew_first() -> None:
     script.now += BLINK + 5  # frozen, or the machine slept
     assert script.look(ROOM, expired=(LEASE,), seconds=RECOVERY) == []
     assert len(script.look(ROOM, expired=(LEASE,))) == 1
+
+
+def test_after_the_database_could_not_be_written_the_holders_may_renew_first() -> None:
+    script = Script()
+    assert script.look(ROOM, expired=(LEASE,), writable=False, seconds=60) == []
+    assert script.look(ROOM, expired=(LEASE,), seconds=REACHED_AGAIN - LOOK) == []
+    assert len(script.look(ROOM, expired=(LEASE,))) == 1
+
+
+def test_a_clock_that_was_set_or_a_busy_machine_is_no_reason_to_replace_anybody() -> None:
+    script = Script()
+    script.look(ROOM, live=(LEASE,))
+    assert script.look(ROOM, expired=(LEASE,), doubtful=True) == []
+    assert script.look(ROOM, expired=(LEASE,), seconds=RECOVERY - LOOK) == []
+    assert len(script.look(ROOM, expired=(LEASE,))) == 1, "who has not renewed by now is dead"
 
 
 def test_each_room_has_its_own_clock() -> None:
