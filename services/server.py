@@ -107,8 +107,9 @@ def make_server(app: FastAPI, chosen: Certificate | None = None) -> Server:
         forwarded_allow_ips=list(settings.limits.trusted_proxies),
         # Sound doesn't shrink by it; it costs time on every message.
         ws_per_message_deflate=False,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
+        # Our own: services/half_open.py.
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
         # uvicorn's own lines at info hold query strings, and those may hold keys.
         log_config=None,
         log_level="warning",

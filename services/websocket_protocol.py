@@ -2,7 +2,7 @@
 
 uvicorn waits until its own buffers are empty before it sends even a close, and closes a dead line only when all
 was read. Here the system's send buffer holds a second or two of sound, a close is always written at once, and a
-client that doesn't answer it is cut off.
+client that doesn't answer it is cut off. A client that has vanished is found by pings (services/half_open.py).
 
 What breaks WebSocket's own rules never reaches the app. It is answered here, with the contract's error before the
 close, and what still comes is dropped for a moment: a line that is closed at once is reset, and the error lost.
@@ -20,6 +20,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
+
+from engines.watchdog import bite
+from services.half_open import READS_WITHIN, Verdict
+from services.socket_watch import SocketWatch
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -57,6 +61,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.conn = _Handshake(max_size=self.config.ws_max_size, logger=self.logger)
+        self._watch: SocketWatch | None = None
         self._over = False
         """Whether the client broke the rules, so that what still comes is dropped."""
 
@@ -73,6 +78,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Read what came, unless the client was refused."""
         if self._over:
             return
+        if self._watch is not None:
+            self._watch.client.received()
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # The library has noted why, and answers only what it could read as a request.
@@ -162,10 +169,48 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if closing:
             self._end_within(self.close_timeout)
 
-    def keepalive_timeout(self) -> None:
-        """A client that answers no ping is cut off."""
-        super().keepalive_timeout()
-        self._end_within(self.close_timeout)
+    # --- whether the client is there ----------------------------------------------------------------------
+
+    def start_keepalive(self) -> None:
+        """Watch over the client from the handshake on, in place of uvicorn's own pings."""
+        self._watch = SocketWatch(
+            self.loop,
+            self.transport.get_extra_info("socket"),
+            ping=self.send_keepalive_ping,
+            unread=lambda: not self.writable.is_set() or self.transport.get_write_buffer_size() > 0,
+            deaf=lambda: self.read_paused,
+            ended=self._abandoned,
+        )
+
+    def stop_keepalive(self) -> None:
+        """The connection ends, or has ended."""
+        super().stop_keepalive()
+        if self._watch is not None:
+            self._watch.stop()
+
+    def schedule_ping(self) -> None:
+        """The watch decides when."""
+
+    def handle_pong(self, event: Frame) -> None:
+        """The newest ping was answered."""
+        if self._watch is not None and bytes(event.data) == self.pending_ping_payload:
+            self._watch.client.answered()
+        super().handle_pong(event)
+
+    def _abandoned(self, verdict: Verdict) -> None:
+        """Let a client go that isn't there, or that does nothing; the app learns of it."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        bite("half_open_socket", "a WebSocket's client didn't answer, its socket was closed", client=verdict)
+        if verdict == "not reading":
+            self.conn.send_close(CloseCode.POLICY_VIOLATION, f"no ping was answered for {READS_WITHIN:.0f} s")
+            self._flush()
+            self._end_within(LINGER)
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE})
+        self.writable.set()
+        if verdict == "gone":
+            self.transport.abort()
 
     async def run_asgi(self) -> None:
         """Serve the socket; when the app has returned, its line ends, read or not."""
