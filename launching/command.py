@@ -6,23 +6,29 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Sequence
 
 from pydantic import ValidationError
 
-from launching.checks import doctor, open_to_others, ports_in_use
-from launching.database import has_tables, migrate
+from launching.addresses import farewell, show_code
+from launching.checks import open_to_others, ports_in_use
+from launching.database import is_current, migrate
+from launching.disk import unwritable, watch
+from launching.doctor import doctor
 from launching.engines import EnginesChosen, engines_chosen
 from launching.output import Combined, LogFiles, Output, coloured
-from launching.parts import DATABASE, NAMES, ROOT, Part, PartsError, bracketed, chosen_parts
+from launching.parts import DATABASE, NAMES, ROOT, Part, PartsError, chosen_parts
 from launching.supervisor import Supervisor
-from settings import Settings, reachable
+from settings import Settings
 from settings.livekit_keys import KeysError, livekit_keys
 from settings.tls import Certificate, TlsError, Trust, certificate
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+MANY_FILES = 65_536
 
 DESCRIPTION = "Starts the parts of Voice Node in dependency order, watches over them, and stops them on Ctrl-C."
 EPILOG = f"Parts: {', '.join(NAMES)}. Settings: .env beside this file; .env.example explains each of them."
@@ -50,12 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = chosen_parts(settings, options.services, engines.through_services)
         if options.check:
             return _check(settings, parts)
+        if trouble := unwritable(settings.storage.data_dir):
+            return _refuse(trouble, status=1)
         key, secret = livekit_keys(settings)
         chosen = certificate(settings)
     except ValidationError as error:
         return _refuse("\n".join(map(_setting_in_words, error.errors())))
-    except (PartsError, KeysError, TlsError, OSError) as error:
+    except (PartsError, KeysError, TlsError) as error:
         return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}. Keys are made there at the first start.", status=1)
+    _open_many_files()
     in_use = ports_in_use(parts)
     if in_use:
         return _refuse(in_use, status=1)
@@ -80,6 +91,14 @@ def _setting_in_words(error: object) -> str:
 def _refuse(text: str, status: int = 2) -> int:
     print(f"launcher: {text}", file=sys.stderr)
     return status
+
+
+def _open_many_files() -> None:
+    """Let the parts hold as many connections as the system allows: the usual 1,024 are few for WebSockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and (soft < MANY_FILES or hard == resource.RLIM_INFINITY):
+        most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _check(settings: Settings, parts: Sequence[Part]) -> int:
@@ -119,20 +138,25 @@ async def _launch(
     loop = asyncio.get_running_loop()
     for number in STOPPING:
         loop.add_signal_handler(number, stopped)
+    folder = settings.storage.data_dir
     for warning in filter(None, (open_to_others(settings), *engines.problems)):
         output.say(f"WARNING: {warning}")
     database = asyncio.create_task(_database(settings, parts, env, output))
     trust = Trust(chosen.cert) if chosen else None
+    disk = asyncio.create_task(watch(folder, output.say), name="watch the disk")
     supervisor = Supervisor(parts, env, output, conditions={DATABASE: database}, trust=trust)
     try:
         start = asyncio.create_task(supervisor.start())
         await _first(stop.wait(), asyncio.shield(start), _unusable(database))
         if start.done() and not stop.is_set():
-            for line in (*engines.lines, *_farewell(settings, parts, start.result())):
+            for line in (*engines.lines, *_last_words(settings, parts, start.result(), chosen)):
                 output.say(line)
+            if "page" in (part.name for part in parts):
+                show_code(settings, sys.stdout)
             await _first(stop.wait(), supervisor.all_gone())
         start.cancel()
     finally:
+        disk.cancel()
         output.say("Stopping" if stop.is_set() else "Nothing is left running")
         stopping = asyncio.create_task(supervisor.stop())
         await _first(asyncio.shield(stopping), stop_now.wait())
@@ -159,7 +183,7 @@ async def _unusable(database: asyncio.Task[bool]) -> None:
 
 async def _database(settings: Settings, parts: Sequence[Part], env: dict[str, str], output: Output) -> bool:
     """Whether the database is there for the parts that need it; made first where it isn't."""
-    if not any(DATABASE in part.after for part in parts) or has_tables(settings):
+    if not any(DATABASE in part.after for part in parts) or is_current(settings):
         return True
     problem = await migrate(env)
     if problem:
@@ -167,16 +191,9 @@ async def _database(settings: Settings, parts: Sequence[Part], env: dict[str, st
     return problem is None
 
 
-def _farewell(settings: Settings, parts: Sequence[Part], healthy: bool) -> list[str]:
+def _last_words(settings: Settings, parts: Sequence[Part], healthy: bool, chosen: Certificate | None) -> list[str]:
     """What a person is told once everything is up."""
-    names = [part.name for part in parts]
-    lines = []
-    if not healthy:
-        lines.append("Not everything is ready: see above, and 'python launcher.py --check'.")
-    if "page" in names:
-        host = reachable(settings.network.host)
-        shown = "localhost" if host == "127.0.0.1" else bracketed(host)
-        lines.append(f"Open http://{shown}:{settings.network.page_port} and talk. Ctrl-C stops everything.")
-    else:
-        lines.append("Ready. Ctrl-C stops everything.")
-    return lines
+    lines = [] if healthy else ["Not everything is ready: see above, and 'python launcher.py --check'."]
+    if any(part.name == "page" for part in parts):
+        return [*lines, *farewell(settings, chosen)]
+    return [*lines, "Ready. Ctrl-C stops everything."]

@@ -37,5 +37,7 @@ async def ask(address: str, limit: float, context: ssl.SSLContext | None = None)
         return int(head.split()[1]), " ".join(body.decode(errors="replace").split())
     except TimeoutError:
         return 0, f"no answer within {limit:g} s"
+    except ssl.SSLError as error:  # somebody is there, and can't be believed
+        return 495, f"its certificate isn't the one expected ({error.reason or error})"
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
         return 0, f"no answer ({type(error).__name__})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Protocol, TextIO
 
@@ -76,6 +76,10 @@ class LogFiles:
     def __init__(self, stream: TextIO, folder: Path, names: Iterable[str]) -> None:
         self._stream = stream
         self._logs = {name: _LogFile(folder / f"{name}.log") for name in names}
+        self._unkept: set[str] = set()
+        """Logs that can't be written."""
+        for name in self._logs:
+            self._look_after(name)
 
     def say(self, text: str) -> None:
         """See `Output`."""
@@ -84,52 +88,90 @@ class LogFiles:
     def line(self, name: str, text: str) -> None:
         """See `Output`."""
         self._logs[name].write(text)
+        self._look_after(name)
 
     def last(self, name: str) -> list[str]:
         """See `Output`."""
         log = self._logs[name]
-        return [*(f"    {text}" for text in log.last), f"    (all of it: {log.path})"]
+        where = f"    (not kept: {log.trouble})" if log.trouble else f"    (all of it: {log.path})"
+        return [*(f"    {text}" for text in log.last), where]
 
     def close(self) -> None:
         """See `Output`."""
         for log in self._logs.values():
             log.close()
 
+    def _look_after(self, name: str) -> None:
+        """Say once that logs aren't kept any longer, and once that all of them are again."""
+        trouble, known = self._logs[name].trouble, bool(self._unkept)
+        (self._unkept.add if trouble else self._unkept.discard)(name)
+        if trouble and not known:
+            self.say(f"WARNING: logs can't be written ({trouble}); everything else goes on")
+        elif known and not self._unkept:
+            self.say("Logs are written again")
+
 
 class _LogFile:
-    """One log file that is put aside when it has grown large."""
+    """One log file that is put aside when it has grown large.
+
+    Where it can't be written, that costs lines of the log and nothing else: the parts go on, and so do we.
+
+    Attributes:
+        last: Its last lines, written or not.
+        trouble: Why the last line could not be written; empty where it could.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self.trouble = ""
         self._size = 0
-        self._file = self._fresh()
+        self._file: IO[bytes] | None = None
+        self._try(self._begin)
 
     def write(self, text: str) -> None:
         self.last.append(text)
-        with contextlib.suppress(OSError):  # a full disk costs lines of the log, not the conversations
-            if self._size > LARGEST_FILE:
-                self._file.close()
-                self._file = self._fresh()
-            self._size += self._file.write(f"{text}\n".encode())
+        self._try(lambda: self._write(f"{text}\n".encode()))
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
-    def _fresh(self) -> IO[bytes]:
-        """Put earlier files aside and begin a new one, readable by the owner only."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self.trouble = f"{error.filename or self.path}: {error.strerror}"
+        else:
+            self.trouble = ""
+
+    def _write(self, line: bytes) -> None:
+        if self._size > LARGEST_FILE:
+            self.close()
+            self._begin()
+        if self._file is None:
+            self._file = self._open()
+        self._size += self._file.write(line)
+
+    def _begin(self) -> None:
+        """Put earlier files aside and begin a new one."""
+        self._size = 0
         for number in range(KEPT_FILES, 0, -1):
             older = self.path if number == 1 else self.path.with_name(f"{self.path.name}.{number - 1}")
             with contextlib.suppress(FileNotFoundError):
                 older.replace(self.path.with_name(f"{self.path.name}.{number}"))
-        fresh = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
-        self._size = 0
-        return fresh
+        self._file = self._open()
+
+    def _open(self) -> IO[bytes]:
+        """The file, readable by the owner only."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
 
 
 def _print(stream: TextIO, text: str) -> None:
-    """Write a line, and go on where nobody reads any more (a closed pipe must not end the parts)."""
-    with contextlib.suppress(BrokenPipeError):
+    """Write a line, and go on where it can't be: a closed pipe, or a file on a full disk, must not end the parts."""
+    with contextlib.suppress(OSError):
         stream.write(f"{text}\n")
         stream.flush()

@@ -1,4 +1,4 @@
-"""Keeps the parts running: started in dependency order, asked for their health, restarted when they die, stopped."""
+"""Keeps the parts running: started in dependency order, asked for their health, restarted when they die or hang."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from launching.health import ask
+from launching.liveness import HUNG_AFTER, until_hung
 from launching.output import Output
 from launching.parts import Part
 from launching.process import Guardian, Running
@@ -30,6 +31,9 @@ ASK_LIMIT = 5.0
 WAIT_LIMIT = 60.0
 """Seconds others wait for a part to become healthy: a page that says what is missing is better than none."""
 
+SILENT_START = 120.0
+"""Seconds in which a part that starts must have answered at all, if only that it isn't ready."""
+
 GRACE = 10.0
 """Seconds a part gets to end by itself."""
 
@@ -46,6 +50,13 @@ class _Kept:
     running: Running | None = None
     given_up: bool = False
     why_not: str = "no answer yet"
+    hung: str = ""
+    """Why it was killed in this life."""
+    well: bool = False
+    """Healthy once in this life."""
+    written: int = 0
+    """Lines it wrote in this life."""
+    last_line: str = ""
 
 
 class Supervisor:
@@ -61,6 +72,7 @@ class Supervisor:
             is not started.
         pauses: Seconds before each new start of a part that died.
         trust: How parts with TLS are asked.
+        hung_after: Seconds without an answer after which a part that was well is killed and started again.
     """
 
     def __init__(
@@ -72,6 +84,7 @@ class Supervisor:
         conditions: Mapping[str, asyncio.Future[bool]] | None = None,
         pauses: Sequence[float] = PAUSES,
         trust: Trust | None = None,
+        hung_after: float = HUNG_AFTER,
     ) -> None:
         self._kept = {part.name: _Kept(part) for part in parts}
         self._env = env
@@ -79,6 +92,7 @@ class Supervisor:
         self._conditions = conditions or {}
         self._pauses = pauses
         self._trust = trust
+        self._hung_after = hung_after
         self._width = max(len(part.name) for part in parts)
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -149,8 +163,9 @@ class Supervisor:
             if self._stopping:
                 return
             deaths = 1 if kept.ready.is_set() and time.monotonic() - begun > SOUND_AFTER else deaths + 1
-            for text in self._output.last(kept.part.name):
-                self._output.say(text)
+            if kept.written > 1 or kept.well:  # a single line stands in ours already
+                for text in self._output.last(kept.part.name):
+                    self._output.say(text)
             if deaths > len(self._pauses):
                 self._give_up(kept, f"{what}; given up after {deaths} times in a row")
                 return
@@ -161,40 +176,74 @@ class Supervisor:
     async def _live(self, kept: _Kept) -> str:
         """One life of a part; how it ended."""
         assert self._guardian is not None
-        name = kept.part.name
         begun = time.monotonic()
+        kept.hung, kept.well, kept.written, kept.last_line = "", False, 0, ""
         try:
             kept.running = await Running.start(
-                kept.part, self._env, self._guardian, lambda text: self._output.line(name, text)
+                kept.part, self._env, self._guardian, lambda text: self._written(kept, text)
             )
         except OSError as error:
             return f"could not be started ({error})"
-        asking = asyncio.create_task(self._wait_until_healthy(kept, begun), name=f"ask {name}")
+        attending = asyncio.create_task(self._attend(kept, kept.running, begun), name=f"attend {kept.part.name}")
         try:
             status = await kept.running.wait()
         finally:
-            asking.cancel()
+            attending.cancel()
             if not self._stopping:
                 kept.running = None
-        return f"died ({_status(status)})"
+        if kept.hung:
+            return f"hung ({kept.hung}), killed"
+        reason = f": {kept.last_line}" if status > 0 and not kept.well and kept.last_line else ""
+        return f"died ({_status(status)}{reason})"
 
-    async def _wait_until_healthy(self, kept: _Kept, begun: float) -> None:
-        """Ask for a part's health until it is well; say so, or after a while why it isn't yet."""
+    def _written(self, kept: _Kept, text: str) -> None:
+        kept.written += 1
+        if text.strip():
+            kept.last_line = text.strip()[:300]
+        self._output.line(kept.part.name, text)
+
+    async def _attend(self, kept: _Kept, running: Running, begun: float) -> None:
+        """Wait until a part is well, then watch it; kill it, with all it started, when it hangs."""
+        kept.hung = await self._until_well(kept, begun) or await until_hung(
+            partial(self._ask, kept), partial(self._tell, kept), self._hung_after
+        )
+        running.kill()
+
+    async def _until_well(self, kept: _Kept, begun: float) -> str:
+        """Ask for a part's health until it is well; say so, or after a while why it isn't yet.
+
+        Returns:
+            Nothing; or why it will never be well.
+        """
         pause, slowest = ASK_EVERY
-        while not await self._is_healthy(kept):
-            if not kept.settled.is_set() and time.monotonic() - begun > WAIT_LIMIT:
+        answered = False
+        while True:
+            status, _ = await self._ask(kept, ASK_LIMIT)
+            if status == 200:
+                break
+            answered = answered or status != 0
+            waited = time.monotonic() - begun
+            if not answered and waited > SILENT_START:
+                return f"no answer since its start {waited:.0f} s ago"
+            if not kept.settled.is_set() and waited > WAIT_LIMIT:
                 self._tell(kept, f"not ready after {WAIT_LIMIT:.0f} s ({kept.why_not}); going on without it")
                 kept.settled.set()
             await asyncio.sleep(pause)
             pause = min(slowest, pause * 1.02)
         self._tell(kept, f"ready  {kept.part.address}  ({time.monotonic() - begun:.1f} s)")
+        kept.well = True
         kept.ready.set()
         kept.settled.set()
+        return ""
 
-    async def _is_healthy(self, kept: _Kept) -> bool:
-        status, text = await ask(kept.part.health, ASK_LIMIT, self._trust.context() if self._trust else None)
+    async def _ask(self, kept: _Kept, limit: float) -> tuple[int, str]:
+        try:
+            context = self._trust.context() if self._trust else None
+        except OSError as error:  # the certificate is being renewed: no fault of the part's
+            return 503, f"its certificate can't be read ({error.strerror})"
+        status, text = await ask(kept.part.health, limit, context)
         kept.why_not = f"{status}: {text[:200]}" if status else text
-        return status == 200
+        return status, text
 
     def _kept_no_longer(self, kept: _Kept, task: asyncio.Task[None]) -> None:
         """A fault of our own must not leave others waiting for this part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,15 +95,18 @@ def chromium() -> str:
 
 
 @asynccontextmanager
-async def browsing(profile: Path, microphone: Path, *, once: bool = True) -> AsyncIterator[Browser]:
+async def browsing(
+    profile: Path, microphone: Path, *, once: bool = True, more: Sequence[str] = ()
+) -> AsyncIterator[Browser]:
     """Chromium with an empty page.
 
     Args:
         profile: A fresh folder.
         microphone: WAV file, 48 kHz mono; played from its start when a page opens the microphone.
         once: Whether the file is followed by silence; else it starts over.
+        more: Further flags.
     """
-    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}{'%noloop' if once else ''}"]
+    flags = [*FLAGS, *more, f"--use-file-for-fake-audio-capture={microphone}{'%noloop' if once else ''}"]
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
             profile,

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -51,14 +52,24 @@ class LegacyClient:
     """One caller; its microphone is always open and sends silence where nothing is said.
 
     Args:
-        url: `ws://host:port`.
+        url: `ws://host:port` or `wss://host:port`.
         agent: Personality id.
         query: What to opt in to, such as `events=1`.
+        trust: Whom to trust on `wss://`.
     """
 
     def __init__(
-        self, url: str, session: str, *, agent: str = "", user: str = "tester", name: str = "", query: str = ""
+        self,
+        url: str,
+        session: str,
+        *,
+        agent: str = "",
+        user: str = "tester",
+        name: str = "",
+        query: str = "",
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        self._trust = trust
         self._address = f"{url}/ws/{session}" + (f"?{query}" if query else "")
         self._hello = {"agentId": agent, "userId": user, "agentName": name}
         self._microphone: asyncio.Queue[tuple[bytes, asyncio.Future[float]]] = asyncio.Queue()
@@ -69,7 +80,9 @@ class LegacyClient:
         self.types: set[str] = set()
 
     async def __aenter__(self) -> LegacyClient:
-        self._socket: ClientConnection = await connect(self._address, max_size=None, open_timeout=PATIENCE)
+        self._socket: ClientConnection = await connect(
+            self._address, max_size=None, open_timeout=PATIENCE, ssl=self._trust
+        )
         await self._socket.send(json.dumps(self._hello))
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._speak())]
         return self

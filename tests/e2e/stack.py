@@ -16,6 +16,7 @@ import random
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -88,12 +89,28 @@ class Stack:
     @property
     def page(self) -> str:
         """Address of the page and the token endpoint."""
-        return f"http://127.0.0.1:{self.ports['PAGE_PORT']}"
+        return f"http{self._secure}://127.0.0.1:{self.ports['PAGE_PORT']}"
 
     @property
     def compat(self) -> str:
         """Address of the legacy WebSocket."""
-        return f"ws://127.0.0.1:{self.ports['COMPAT_PORT']}"
+        return f"ws{self._secure}://127.0.0.1:{self.ports['COMPAT_PORT']}"
+
+    @property
+    def authority(self) -> Path:
+        """What signed the certificate that it serves where `TLS` is on and it made one."""
+        return self.folder / "data" / "tls" / "authority.pem"
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """How its addresses are reached where `TLS` is on and it made its certificate, as it has by then."""
+        if not self._secure or not self.authority.exists():
+            return None
+        return ssl.create_default_context(cafile=str(self.authority))
+
+    @property
+    def _secure(self) -> str:
+        return "s" if self.environment.get("TLS") == "1" else ""
 
     def service(self, kind: str) -> str:
         """Address of a service: `stt`, `chat` or `tts`."""
@@ -151,7 +168,7 @@ class Stack:
         last: dict[str, str] = {}
         while waiting:
             for part, address in list(waiting.items()):
-                status, body = answer(address)
+                status, body = answer(address, trust=self.trust)
                 if status == 200:
                     del waiting[part]
                 else:
@@ -211,16 +228,17 @@ class Stack:
         parts = {"server": "COMPAT_PORT", "stt": "STT_PORT", "chat": "CHAT_PORT", "tts": "TTS_PORT"}
         for part, port in parts.items():
             if not self.services or part in self.services:
-                yield part, f"http://127.0.0.1:{self.ports[port]}/health"
+                secure = self._secure if part == "server" else ""
+                yield part, f"http{secure}://127.0.0.1:{self.ports[port]}/health"
         if not self.services:
             yield "page", f"{self.page}/health"
             yield "everything", f"{self.page}/api/health"
 
 
-def answer(address: str, timeout: float = 10.0) -> tuple[int, Any]:
+def answer(address: str, timeout: float = 10.0, trust: ssl.SSLContext | None = None) -> tuple[int, Any]:
     """Status and JSON of an HTTP GET; status 0 where nobody answers."""
     try:
-        with urllib.request.urlopen(address, timeout=timeout) as response:
+        with urllib.request.urlopen(address, timeout=timeout, context=trust) as response:
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:

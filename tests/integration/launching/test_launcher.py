@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -193,7 +194,8 @@ def test_a_port_in_use_is_one_clear_line_and_nothing_is_started(launcher: Launch
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert f"port {launcher.ports['CHAT_PORT']} (chat, CHAT_PORT): in use" in line
+    assert f"port {launcher.ports['CHAT_PORT']} (chat, CHAT_PORT): in use by " in line
+    assert f"process {os.getpid()}" in line
 
 
 def test_a_database_that_cannot_be_used_is_one_clear_line_and_the_end(launcher: Launcher) -> None:
@@ -204,6 +206,55 @@ def test_a_database_that_cannot_be_used_is_one_clear_line_and_the_end(launcher: 
     assert "the database can't be used" in done.stdout
     assert "chat" not in done.stdout
     assert launcher.alive() == {}
+
+
+def test_a_newer_database_is_one_clear_line_and_the_end(launcher: Launcher) -> None:
+    launcher.data.mkdir()
+    with contextlib.closing(sqlite3.connect(launcher.data / "voice-node.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+    done = launcher.run("--services", "chat")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if "database" in line]
+    assert "the database can't be used" in line and "newer" in line
+
+
+def test_a_missing_key_is_one_clear_line(launcher: Launcher) -> None:
+    done = launcher.run("--services", "chat", LIVEKIT_URL="wss://example.org")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "set its LIVEKIT_API_KEY and LIVEKIT_API_SECRET" in line
+    done = launcher.run("--services", "page", TLS="1", TLS_CERT="mine.pem")
+    assert done.stderr == "launcher: TLS_KEY is not set: set both the certificate and its key, or neither\n"
+
+
+def test_a_data_folder_that_is_none_is_one_clear_line(launcher: Launcher) -> None:
+    launcher.data.write_text("a file")
+    done = launcher.run("--services", "chat")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "set DATA_DIR" in line
+
+
+def test_logs_that_cannot_be_written_stop_nothing(launcher: Launcher) -> None:
+    launcher.data.mkdir()
+    (launcher.data / "logs").write_text("in the way")
+    launcher.start("--services", "livekit")
+    printed = launcher.wait_until_ready()
+    assert "WARNING: logs can't be written" in printed
+    assert launcher.signal(signal.SIGINT) == 0
+
+
+def test_a_frozen_livekit_server_does_not_stay_frozen(launcher: Launcher) -> None:
+    launcher.start("--services", "livekit")
+    launcher.wait_until_ready()
+    (part,) = [pid for pid, command in launcher.alive().items() if "--config=" in command]
+    os.kill(part, signal.SIGSTOP)
+    launcher.wait_for(lambda: launcher.printed.read_text().count("ready  ws") == 2)
+    assert "hung (no answer for 1" in launcher.printed.read_text()
+    assert part not in launcher.alive()
+    assert launcher.signal(signal.SIGINT) == 0
 
 
 def test_an_unknown_part_is_refused_with_the_names_there_are(launcher: Launcher) -> None:
@@ -224,3 +275,14 @@ def test_the_doctor_looks_and_starts_nothing(launcher: Launcher) -> None:
     assert done.returncode == 0, done.stdout
     assert "ok    ports: all free" in done.stdout
     assert not launcher.data.exists()
+
+
+def test_the_doctor_beside_a_running_stack_finds_it_well(launcher: Launcher) -> None:
+    launcher.start("--services", "livekit", "chat")
+    launcher.wait_until_ready()
+    done = launcher.run("--services", "livekit", "chat", "--check")
+    assert done.returncode == 0, done.stdout
+    assert "ok    ports: in use by Voice Node (running)" in done.stdout
+    assert "it answers and knows our key" in done.stdout
+    assert (launcher.data / "livekit.keys").read_text().split(":")[1].strip() not in done.stdout
+    assert launcher.signal(signal.SIGINT) == 0

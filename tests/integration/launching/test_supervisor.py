@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ if "stubborn" in manners:
 if "parent" in manners:
     child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", child])
+if "wordy" in manners:
+    print("Traceback", flush=True)
 if "hopeless" in manners:
     sys.exit(3)
 if "mortal" in manners and notes.read_text().count("started") == 1:
@@ -96,16 +99,21 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-def alive(mark: str) -> list[str]:
-    """Command lines of the processes that bear the mark."""
-    found = []
+def processes(mark: str) -> dict[int, str]:
+    """Process ids and command lines of all that bears the mark."""
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
     return found
+
+
+def alive(mark: str) -> list[str]:
+    """Command lines of the processes that bear the mark."""
+    return list(processes(mark).values())
 
 
 async def test_a_part_starts_only_when_those_it_needs_are_healthy(
@@ -164,8 +172,60 @@ async def test_a_part_that_always_dies_is_given_up_loudly(make: Callable[..., Pa
         await watched.stop()
     assert (tmp_path / "hopeless").read_text().count("started") == 3
     assert any("FAILED" in text and "3 times in a row" in text for text in output.said)
-    assert "last of hopeless" in output.said
     assert watched.given_up == ["hopeless"]
+
+
+@pytest.mark.parametrize(("manner", "more"), [("", False), ("wordy", True)])
+async def test_a_part_that_ends_with_a_reason_shows_it_in_its_line(
+    make: Callable[..., Part], mark: str, manner: str, more: bool
+) -> None:
+    output = Lines()
+    watched = supervisor(mark, output, make("hopeless", "hopeless", manner))
+    try:
+        await watched.start()
+    finally:
+        await watched.stop()
+    said = "Traceback" if more else "hello from hopeless"
+    assert f"died (exit status 3: {said}); starting it again" in output.said[1 if more else 0]
+    assert ("last of hopeless" in output.said) is more
+
+
+async def test_a_frozen_part_is_killed_with_all_it_started_and_comes_back(
+    make: Callable[..., Part], mark: str, tmp_path: Path
+) -> None:
+    output = Lines()
+    parts = (make("frozen", "parent"), make("steady"))
+    watched = Supervisor(parts, {**os.environ, MARK: mark}, output, pauses=(0.05, 0.05), hung_after=2.0)
+    try:
+        assert await watched.start()
+        (group,) = {os.getpgid(pid) for pid, command in processes(mark).items() if str(tmp_path / "frozen") in command}
+        before = set(processes(mark))
+        os.killpg(group, signal.SIGSTOP)
+        await until(lambda: (tmp_path / "frozen").read_text().count("started") == 2)
+        await until(lambda: sum("ready" in text and "frozen" in text for text in output.said) == 2)
+        assert len(before - set(processes(mark))) == 2, "the frozen one, and its child"
+    finally:
+        await watched.stop()
+    assert any("frozen" in text and "hung (no answer for" in text for text in output.said)
+    assert (tmp_path / "steady").read_text().count("started") == 1
+    assert alive(mark) == []
+
+
+async def test_a_part_that_is_frozen_for_a_moment_is_left_alone(
+    make: Callable[..., Part], mark: str, tmp_path: Path
+) -> None:
+    watched = Supervisor((make("frozen"),), {**os.environ, MARK: mark}, Lines(), hung_after=60.0)
+    try:
+        assert await watched.start()
+        (pid,) = processes(mark)
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        os.kill(pid, signal.SIGCONT)
+        asked = (tmp_path / "frozen").read_text().count("healthy")
+        await until(lambda: (tmp_path / "frozen").read_text().count("healthy") > asked + 1)
+        assert list(processes(mark)) == [pid]
+    finally:
+        await watched.stop()
 
 
 async def test_when_every_part_is_given_up_it_is_over(make: Callable[..., Part], mark: str) -> None:

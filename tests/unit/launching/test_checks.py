@@ -1,7 +1,8 @@
-"""Ports looked at before anything starts, and the doctor."""
+"""Ports looked at before anything starts, and doors that stand open."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from launching import checks
-from launching.checks import doctor, open_to_others, ports_in_use, why_taken
+from launching.checks import open_to_others, ports_in_use, why_taken
+from launching.holders import Holder
 from launching.parts import Part, Port
 from settings import GROUPS, Settings
-from settings.livekit_keys import keys_path, livekit_keys
 
 
 @pytest.fixture(autouse=True)
@@ -71,43 +72,15 @@ def test_an_open_address_without_keys_is_warned_about(
     assert bool(open_to_others(Settings())) is warned
 
 
-def findings(*ports: Port) -> dict[str, str]:
-    """The doctor's findings: the first word of each with its state."""
-    return {finding.text.split(":")[0].split()[0]: finding.state for finding in doctor(Settings(), [part(*ports)])}
+def test_who_holds_a_port_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        line = ports_in_use([part(Port(other.getsockname()[1], "SOME_PORT", "127.0.0.1"))])
+    assert line is not None and f"process {os.getpid()}" in line and "\n" not in line
 
 
-def test_the_doctor_makes_nothing(tmp_path: Path) -> None:
-    assert "FAIL" not in findings().values()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_doctor_finds_a_key_file_that_others_can_read() -> None:
-    livekit_keys(Settings())
-    assert findings()["LiveKit"] == "ok"
-    keys_path(Settings()).chmod(0o644)
-    assert findings()["LiveKit"] == "warn"
-    assert keys_path(Settings()).stat().st_mode & 0o777 == 0o644, "looking changes nothing"
-
-
-def test_the_doctor_finds_a_damaged_key_file() -> None:
-    livekit_keys(Settings())
-    keys_path(Settings()).write_text("nothing here")
-    assert findings()["LiveKit"] == "FAIL"
-
-
-def test_the_doctor_finds_a_port_in_use(taken: Port) -> None:
-    assert findings(taken)["port"] == "FAIL"
-
-
-def test_the_doctor_finds_a_missing_livekit_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "livekit_server", lambda: None)
-    assert findings()["livekit-server"] == "warn", "nobody asked for it"
-    needs_it = [Part("livekit", (), (), "", "")]
-    assert next(f.state for f in doctor(Settings(), needs_it) if f.text.startswith("livekit-server")) == "FAIL"
-
-
-def test_the_doctor_finds_a_data_folder_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("DATA_DIR", "file")
-    monkeypatch.setenv("LIVEKIT_URL", "wss://example.org")
-    assert findings()["data"] == "FAIL"
+def test_where_all_ports_are_our_own_running_parts_that_is_said(monkeypatch: pytest.MonkeyPatch, taken: Port) -> None:
+    monkeypatch.setattr(checks, "holder", lambda port: Holder(7, "python -m token_server", ours=True))
+    line = ports_in_use([part(taken)])
+    assert line is not None and "by this Voice Node, which is running already" in line

@@ -87,3 +87,41 @@ def test_the_last_lines_are_at_hand_when_a_part_dies(tmp_path: Path) -> None:
     assert last[-2].strip() == "line 19"
     assert str(tmp_path / "stt.log") in last[-1]
     assert len(last) == output.LAST_LINES + 1
+
+
+def test_logs_that_cannot_be_written_are_told_once_and_cost_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    terminal = io.StringIO()
+    files = LogFiles(terminal, tmp_path / "logs", ("stt", "tts"))
+    for number in range(3):
+        files.line("stt", f"line {number}")
+        files.line("tts", f"line {number}")
+    (line,) = terminal.getvalue().splitlines()
+    assert line.startswith("WARNING: logs can't be written") and str(tmp_path / "logs") in line
+    assert files.last("stt")[-2].strip() == "line 2"
+    assert "not kept" in files.last("stt")[-1]
+    (tmp_path / "logs").unlink()
+    files.line("stt", "again")
+    files.line("tts", "again")
+    assert terminal.getvalue().splitlines()[1:] == ["Logs are written again"]
+    files.close()
+    assert (tmp_path / "logs" / "stt.log").read_text() == "again\n"
+
+
+def test_failing_writes_put_no_earlier_logs_aside(tmp_path: Path) -> None:
+    LogFiles(io.StringIO(), tmp_path / "logs", ("stt",)).line("stt", "earlier")
+    files = LogFiles(io.StringIO(), tmp_path / "logs", ("stt",))
+    files.close()
+    (tmp_path / "logs").rename(tmp_path / "kept")
+    (tmp_path / "logs").write_text("in the way")
+    for number in range(5):
+        files.line("stt", f"line {number}")
+    assert (tmp_path / "kept" / "stt.log.1").read_text() == "earlier\n"
+
+
+def test_a_terminal_that_takes_nothing_ends_nothing() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    Combined(Full(), ("stt",), colour=False).line("stt", "listening")

@@ -1,0 +1,88 @@
+"""Everything over TLS at one public name: the page may open the microphone, and signalling is at the page's address.
+
+The browser is told that the name is this machine, as a DNS server would, and to trust the one public key that the
+launcher's own certificate has; nothing else about its checks is switched off.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.async_api import expect
+
+from tests.e2e.chromium import browsing
+from tests.e2e.legacy_client import HEARD_RATE, LegacyClient
+from tests.e2e.stack import Stack, answer
+from tests.e2e.waiting import PATIENCE
+from tests.sound import audible_seconds
+from tests.speech import spoken
+from tests.spoken import Line, microphone_file, pcm
+
+NAME = "voice.test"
+QUESTION = "how are you today"
+
+
+class SecureStack(Stack):
+    """A stack that is reached at a public name, over TLS."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.environment = {"TLS": "1", "PUBLIC_URL": self.public}
+
+    @property
+    def public(self) -> str:
+        return f"https://{NAME}:{self.ports['PAGE_PORT']}"
+
+    def key(self) -> str:
+        """The served public key, as Chromium names keys."""
+        cert = x509.load_pem_x509_certificate(self.authority.with_name("cert.pem").read_bytes())
+        key = cert.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[SecureStack]:
+    log = results / "tls.log"
+    log.unlink(missing_ok=True)
+    stack = SecureStack(tmp_path_factory.mktemp("secure"), log)
+    with stack.running():
+        yield stack
+
+
+def test_every_part_is_well_and_knows_it_of_the_others(secure: SecureStack) -> None:
+    status, said = answer(f"{secure.page}/api/health", trust=secure.trust)
+    assert status == 200
+    assert all(part["ok"] for part in said["parts"].values()), said
+    assert answer(f"{secure.page.replace('https', 'http')}/health")[0] == 0, "no plain HTTP beside it"
+    assert f"Open {secure.public} and talk" in secure.log.read_text()
+
+
+async def test_somebody_talks_on_the_page(secure: SecureStack, tmp_path: Path) -> None:
+    microphone = microphone_file(tmp_path / "microphone.wav", [Line(QUESTION, "awb")], 6.0)
+    flags = (f"--host-resolver-rules=MAP {NAME} 127.0.0.1", f"--ignore-certificate-errors-spki-list={secure.key()}")
+    async with browsing(tmp_path / "profile", microphone, more=flags) as browser:
+        page = browser.page
+        sockets: list[str] = []
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        await page.goto(secure.public)
+        assert await page.evaluate("isSecureContext")
+        await page.get_by_test_id("start").click()
+        words = page.locator("[data-testid=transcript] li[data-role=user][data-final=true] .words")
+        await expect(words).to_have_count(1, timeout=PATIENCE * 1000)
+        await browser.sound(1.0)
+        assert sockets and all(url.startswith(f"wss://{NAME}:{secure.ports['PAGE_PORT']}/rtc") for url in sockets)
+        await page.get_by_test_id("stop").click()
+        assert not [line for line in browser.console if line.startswith(("error", "uncaught"))], browser.console
+
+
+async def test_a_legacy_client_talks_over_wss(secure: SecureStack) -> None:
+    async with LegacyClient(secure.compat, "over-tls", query="events=1", trust=secure.trust) as client:
+        await client.message("ready")
+        await client.say(pcm(spoken(QUESTION, "awb")))
+        assert audible_seconds((await client.reply(0)).samples, HEARD_RATE) > 0.3
