@@ -33,6 +33,7 @@ from conversation.paced_output import PacedOutput
 from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
+from conversation.watchdog import ReplyWatch
 from engines.select import Chosen
 from engines.types import EngineError, Voice
 from library import Library
@@ -78,6 +79,7 @@ class Conversation:
         self._personality: Personality | None = None
         self._session: AgentSession[None] | None = None
         self._agent: VoiceAgent | None = None
+        self._watch: ReplyWatch | None = None
         self._history = History(
             self.library, self.caller.session_id, lease=self.lease, on_lost=lambda: self.events.lost()
         )
@@ -137,6 +139,8 @@ class Conversation:
         self._session.output.transcription = SpokenText(
             audio_output, self._agent_text, next_in_chain=self._session.output.transcription
         )
+        if audio_output is not None:
+            self._watch = self._watch_over(self._session, audio_output, self._agent)
         logger.info(
             "conversation started",
             extra={"session": self.caller.session_id, "transport": self.transport, "personality": personality.id},
@@ -197,6 +201,9 @@ class Conversation:
     async def aclose(self) -> None:
         """End the conversation: stop listening and speaking, store what was said; idempotent."""
         session, self._session = self._session, None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.aclose()
         if session is not None:
             await _let_speech_end(session)
             await session.aclose()
@@ -269,6 +276,17 @@ class Conversation:
             aec_warmup_duration=None,
             user_away_timeout=None,
             session_close_transcript_timeout=0.0,
+        )
+
+    def _watch_over(self, session: AgentSession[None], output: PacedOutput, agent: VoiceAgent) -> ReplyWatch:
+        return ReplyWatch(
+            session,
+            output,
+            self._ear,
+            lambda: agent.making,
+            self.settings.engines.tts_deadline,
+            self.caller.session_id,
+            lambda code, message: self.events.error(code, message),
         )
 
     def _listen_to(self, session: AgentSession[None], output: PacedOutput | None) -> None:

@@ -75,6 +75,21 @@ class PacedOutput(io.AudioOutput):
         playing = self._segments[0] if self._segments else None
         return playing.words_heard(self._position(playing)) if playing else None
 
+    @property
+    def playing(self) -> bool:
+        """Whether the listener hears sound now."""
+        return not self._clock.held and self._clock.ahead(_now()) > 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether sound is there that wasn't sent, or that the sink hasn't taken yet."""
+        return self._writing is not None or any(segment.waiting for segment in self._segments)
+
+    @property
+    def open(self) -> bool:
+        """Whether a reply isn't over."""
+        return bool(self._segments)
+
     # --- text --------------------------------------------------------------------------------------------
 
     def text_for_segment(self, text: str) -> None:
@@ -176,6 +191,15 @@ class PacedOutput(io.AudioOutput):
         super()._mark_input_truncated()
         if self._open is not None:
             self._open.truncated = True
+
+    def give_up_frame(self) -> None:
+        """Drop the frame that the sink doesn't take, with its reply; what comes next is tried anew."""
+        if self._writing is None or self._pacing is None:
+            return
+        self._writing.fail()
+        self._pacing.cancel()
+        self._pacing = None
+        self._go_on()
 
     def settle(self) -> None:
         """The line has closed: replies that the sink was given whole count as heard to their end."""

@@ -8,6 +8,7 @@ from livekit import rtc
 from livekit.agents import Agent, FlushSentinel, ModelSettings, llm
 
 from conversation.latency import LatencyLog
+from conversation.watchdog import Making
 from library.personalities import Personality
 
 
@@ -17,6 +18,8 @@ class VoiceAgent(Agent):
     def __init__(self, personality: Personality, context: llm.ChatContext, latency: LatencyLog) -> None:
         super().__init__(instructions=personality.prompt, chat_ctx=context)
         self._latency = latency
+        self.making: Making | None = None
+        """The sound of the newest reply."""
 
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
@@ -33,7 +36,11 @@ class VoiceAgent(Agent):
     ) -> AsyncGenerator[rtc.AudioFrame, None]:
         """Speak the reply."""
         generation = self._latency.generation
-        async for frame in Agent.default.tts_node(self, text, model_settings):
-            if generation is not None and generation.first_audio is None:
-                generation.first_audio = self._latency.clock()
-            yield frame
+        making = self.making = Making()
+        try:
+            async for frame in Agent.default.tts_node(self, making.reading(text), model_settings):
+                if generation is not None and generation.first_audio is None:
+                    generation.first_audio = self._latency.clock()
+                yield frame
+        finally:
+            making.running = False

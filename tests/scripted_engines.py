@@ -128,6 +128,8 @@ class ScriptedVoice(_Always):
 
     seconds_per_word: float = 0.1
     hangs_after: int | None = None
+    only_silence: bool = False
+    """Yields pieces without a sample, for ever."""
     held: int = 0
     spoken: list[str] = field(default_factory=list)
     voices: list[str] = field(default_factory=list)
@@ -141,6 +143,9 @@ class ScriptedVoice(_Always):
         self.spoken.append(whole)
         self.held += 1
         try:
+            while self.only_silence:
+                yield np.zeros(0, np.float32)
+                await asyncio.sleep(0.05)
             for at, _ in enumerate(whole.split()):
                 if at == self.hangs_after:
                     await asyncio.sleep(FOREVER)
