@@ -18,6 +18,7 @@ from agent.turns import TURN_LOGGER, TurnCounter
 from conversation.latency import LatencyHistograms
 from library.leases import LeaseHolder
 from services.http import create_app, make_server
+from services.metrics import conversation_gauges
 from services.server import Server
 from settings import Settings
 
@@ -60,10 +61,9 @@ async def health_page(
         return RedirectResponse("/health")
 
     registry = app.state.metrics.registry
-    held = Gauge("voice_node_conversations", "Conversations held now", registry=registry)
-    held.set_function(lambda: places.held)
-    limit = Gauge("voice_node_conversations_limit", "Conversations that may be held at once", registry=registry)
-    limit.set_function(lambda: places.limit)
+    conversation_gauges(registry, "room", lambda: places.held, lambda: places.limit)
+    known = Gauge("voice_node_livekit_connected", "Whether livekit-server sends this worker rooms", registry=registry)
+    known.set_function(connected)
     counter = TurnCounter(LatencyHistograms(registry))
     turns = logging.getLogger(TURN_LOGGER)
     turns.addHandler(counter)

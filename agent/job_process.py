@@ -15,6 +15,7 @@ from types import ModuleType
 from livekit.agents import JobProcess
 from livekit.rtc import _ffi_client
 
+from engines.tally import LOGGER as TALLY_LOGGER
 from services.loop_watch import LoopWatch, StallPolicy
 from settings import Settings
 
@@ -44,6 +45,8 @@ def prepare(process: JobProcess) -> None:
     if worker is not None:
         threading.Thread(target=_end_with_worker, args=(worker,), name="worker watch", daemon=True).start()
     logging.getLogger("livekit").addFilter(says_something)
+    # What happens here is counted in the worker, whatever the log shows.
+    logging.getLogger(TALLY_LOGGER).setLevel(logging.INFO)
     process.userdata["settings"] = Settings()
 
 

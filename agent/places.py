@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection
 
 from livekit.agents import JobRequest
 
+from engines.tally import tally
+
 logger = logging.getLogger("voice_node.agent")
 
 PER_CORE = 4
@@ -62,6 +64,7 @@ class Places:
         """Accept a job if a place is free, else leave it to another worker at once."""
         if self.free == 0:
             logger.warning("a room was refused, every place is taken", extra={"held": self.held, "limit": self.limit})
+            tally("calls_refused", transport="room", reason="job_refused")
             await request.reject(terminate=False)
             return
         self._accepted.add(request.id)

@@ -12,6 +12,7 @@ from compat_ws.messages import WrongMessage
 from compat_ws.microphone import TooFarAhead
 from compat_ws.outbox import NotRead
 from compat_ws.places import Full
+from engines.tally import tally
 from engines.types import EngineError
 from library import LibraryError, SessionIdError
 from services.http import FULL, REFUSED, TOO_BIG, WRONG_DATA, ws_engine_error, ws_error
@@ -44,6 +45,7 @@ async def tell_end(ws: WebSocket, session_id: str, why: BaseException) -> None:
         case Replaced():
             await ws_error(ws, "replaced", str(why), REFUSED)
         case Full():
+            tally("calls_refused", transport="websocket", reason="full")
             await ws_error(ws, "full", "every place is taken; try again later", FULL)
         case EngineError():
             await ws_engine_error(ws, why, close=True)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
-from prometheus_client import Gauge
 
 from compat_ws.call import Converse, converse, serve_call
 from compat_ws.equipment import Equipment, places_for
@@ -17,6 +16,7 @@ from conversation.latency import LatencyHistograms
 from engines.select import Chosen
 from library import LibraryError
 from services.http import create_app
+from services.metrics import conversation_gauges
 from settings import Settings
 
 logger = logging.getLogger("voice_node.compat_ws")
@@ -53,9 +53,7 @@ def create(settings: Settings, engines: Chosen, begin: Converse = converse) -> F
     app = create_app("Voice Node WebSocket", settings, health=health, lifespan=lifespan)
     registry = app.state.metrics.registry
     histograms = LatencyHistograms(registry)
-    held = Gauge("voice_node_conversations_held", "Conversations held now", registry=registry)
-    held.set_function(lambda: places.held)
-    Gauge("voice_node_conversations_limit", "Conversations held at most", registry=registry).set(places.limit)
+    conversation_gauges(registry, "websocket", lambda: places.held, lambda: places.limit)
 
     @app.websocket("/ws/{session_id}")
     async def call(ws: WebSocket, session_id: str) -> None:

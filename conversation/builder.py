@@ -35,6 +35,7 @@ from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
 from conversation.watchdog import ReplyWatch
 from engines.select import Chosen
+from engines.tally import tally
 from engines.types import EngineError, Voice
 from library import Library
 from library.leases import Lease
@@ -141,6 +142,7 @@ class Conversation:
         )
         if audio_output is not None:
             self._watch = self._watch_over(self._session, audio_output, self._agent)
+        tally("conversations", transport=self.transport)
         logger.info(
             "conversation started",
             extra={"session": self.caller.session_id, "transport": self.transport, "personality": personality.id},
@@ -305,7 +307,7 @@ class Conversation:
             self._latency.turn_ended(event)
         elif isinstance(event, EarFailed):
             logger.warning("speech could not be transcribed: %s", event.error.message)
-            self.events.error(event.error.code, event.error.message)
+            self._tell_error(event.error.code, event.error.message)
 
     def _on_state(self, event: AgentStateChangedEvent) -> None:
         self.events.state(event.new_state)
@@ -329,7 +331,11 @@ class Conversation:
         code, message = (reason.code, reason.message) if isinstance(reason, EngineError) else ("", str(failure))
         logger.warning("an engine failed: %s", message)
         if not getattr(event.error, "recoverable", False):
-            self.events.error(code or EngineError.code, message)
+            self._tell_error(code or EngineError.code, message)
+
+    def _tell_error(self, code: str, message: str) -> None:
+        tally("conversation_errors", transport=self.transport, code=code)
+        self.events.error(code, message)
 
     def _on_playback_started(self, output: PacedOutput, event: io.PlaybackStartedEvent) -> None:
         self._history.speaks(lambda: output.words_heard)
@@ -337,6 +343,7 @@ class Conversation:
         self._latency.reply_sent()
 
     def _on_playback_finished(self, event: io.PlaybackFinishedEvent) -> None:
+        tally("interruptions" if event.interrupted else "replies", transport=self.transport)
         if event.interrupted:
             self.events.interrupted()
         else:

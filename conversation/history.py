@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from livekit.agents import llm
 
+from engines.tally import tally
 from engines.types import Role
 from library import Library
 from library.conversations import StoredMessage
@@ -104,7 +105,9 @@ class History:
         if len(self._waiting) >= WAITING:
             self._waiting.popleft()
             self._given_up += 1
+            tally("history_writes", outcome="failed")
         self._waiting.append(said)
+        tally("history_writes_queued")
         self._more.set()
 
     async def aclose(self) -> None:
@@ -119,6 +122,8 @@ class History:
         with contextlib.suppress(asyncio.CancelledError):
             await writer
         self._given_up += len(self._waiting)
+        if self._waiting:
+            tally("history_writes", len(self._waiting), outcome="failed")
         self._waiting.clear()
         if self._given_up:
             logger.error(
@@ -134,6 +139,7 @@ class History:
                 except LeaseLost:
                     logger.info("another process holds the conversation now", extra={"session": self._session_id})
                     self._lost = True
+                    tally("history_writes", len(self._waiting), outcome="lost")
                     self._waiting.clear()
                     if self._on_lost is not None:
                         self._on_lost()
@@ -144,6 +150,9 @@ class History:
                 except Exception:
                     # A message less in the history is bad; a conversation that stops for it would be worse.
                     logger.exception("a message could not be stored", extra={"session": self._session_id})
+                    tally("history_writes", outcome="failed")
+                else:
+                    tally("history_writes", outcome="stored")
                 if self._waiting and self._waiting[0] is said:
                     self._waiting.popleft()
             if self._closing:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeAlias, TypeVar
 
+from engines.tally import tally
 from engines.types import (
     Capacity,
     Engine,
@@ -138,6 +139,7 @@ class Line(Generic[E]):
             "engine put aside",
             extra={"engine": place.name, "code": error.code, "seconds": round(pause, 1), "reason": error.message},
         )
+        tally("engine_failures", engine=place.name, code=error.code)
         if self.on_failure is not None:
             self.on_failure(place.name, error.code)
 

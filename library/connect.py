@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from engines.tally import tally
 from library.address import explained, sqlite_file
 
 BUSY_TIMEOUT = 0.5
@@ -66,4 +67,5 @@ def explaining(url: URL) -> Iterator[None]:
     except IntegrityError:
         raise
     except (DBAPIError, PoolTimeout, OSError) as error:
+        tally("database_errors")
         raise explained(error, url) from error

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engines.tally import tally
 from library import drafts
 from library.clock import REAL, Clock
 from library.database import Database
@@ -202,6 +203,7 @@ class LeaseHolder:
             self._leases[session_id] = lease
             lease.seen = begun
             if former is not None:
+                tally("leases_lost", reason="taken")
                 former.lost.set()
         return lease
 
@@ -310,6 +312,7 @@ class LeaseHolder:
                 lease.seen = asked_at
             elif self.holds(lease):  # not released meanwhile
                 log.info("lease lost", extra={"session": lease.session_id, "holder": self.id})
+                tally("leases_lost", reason="taken")
                 lease.lose()
 
     async def _keep_renewing(self) -> None:
@@ -374,4 +377,5 @@ class LeaseHolder:
                     "the conversation ends, the database was out of reach for too long",
                     extra={"session": lease.session_id, "seconds": STRANDED},
                 )
+                tally("leases_lost", reason="stranded")
                 lease.lose()

@@ -117,7 +117,7 @@ def create_app(
     metrics = Metrics()
     app = FastAPI(
         title=title,
-        lifespan=_watched(lifespan, WatchdogCounter(metrics.registry)),
+        lifespan=_watched(lifespan, WatchdogCounter(metrics.registry), metrics),
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -146,20 +146,22 @@ def create_app(
 
     @app.get("/metrics")
     async def measured() -> Response:
-        return metrics.page()
+        return await metrics.page()
 
     return app
 
 
 def _watched(
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None, counter: WatchdogCounter
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None,
+    counter: WatchdogCounter,
+    metrics: Metrics,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The app's life with its event loop watched, and with what watchdogs find counted."""
+    """The app's life with its event loop watched and measured, and with what happens counted."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         with counter.counting():
-            async with watched_loop(), lifespan(app) if lifespan is not None else nullcontext():
+            async with metrics.measuring(), watched_loop(), lifespan(app) if lifespan is not None else nullcontext():
                 yield
 
     return life

@@ -1,11 +1,15 @@
-"""Numbers of one HTTP part for Prometheus: requests and their times by route, open WebSockets.
+"""Numbers of one HTTP part for Prometheus: requests and their times by route, open WebSockets, the event loop's lag.
 
-Each app has a registry of its own, so that several apps, or tests, live in one process.
+What happens in conversations is in engines/tally.py, their turns in conversation/latency.py. Each app has a registry of
+its own, so that several apps, or tests, live in one process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,8 +24,15 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.child_processes import ChildProcesses
+from services.tally_counter import TallyCounter
+
 SPEECH_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 5, 10, 30)
 """Seconds; close together where a person begins to notice that an answer is late."""
+
+LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+LAG_EVERY = 0.5
+"""Seconds between looks how late the event loop is."""
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -33,6 +44,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self.registry.register(ChildProcesses())
+        self.happenings = TallyCounter(self.registry)
         self.requests = Counter(
             "voice_node_requests", "HTTP requests answered", ("method", "route", "status"), registry=self.registry
         )
@@ -55,9 +68,44 @@ class Metrics:
             "voice_node_sockets_opened", "WebSockets opened", ("route",), registry=self.registry
         )
 
-    def page(self) -> Response:
-        """The text that Prometheus reads."""
-        return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        self.lag = Histogram(
+            "voice_node_event_loop_lag_seconds",
+            "How much later than asked for the event loop woke a task",
+            buckets=LAG_BUCKETS,
+            registry=self.registry,
+        )
+
+    async def page(self) -> Response:
+        """The text that Prometheus reads; made in a thread, since it looks at processes."""
+        text = await asyncio.to_thread(generate_latest, self.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    @asynccontextmanager
+    async def measuring(self) -> AsyncIterator[None]:
+        """Count happenings and measure the running loop's lag while the block runs."""
+        watching = asyncio.create_task(self._watch_lag(), name="event loop lag")
+        try:
+            with self.happenings.counting():
+                yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch_lag(self) -> None:
+        while True:
+            asleep = time.perf_counter()
+            await asyncio.sleep(LAG_EVERY)
+            self.lag.observe(max(0.0, time.perf_counter() - asleep - LAG_EVERY))
+
+
+def conversation_gauges(
+    registry: CollectorRegistry, transport: str, held: Callable[[], float], limit: Callable[[], float]
+) -> None:
+    """How many conversations a process holds and may hold, by what carries them."""
+    now = Gauge("voice_node_conversations_held", "Conversations held now", ("transport",), registry=registry)
+    now.labels(transport).set_function(held)
+    most = Gauge("voice_node_conversations_limit", "Conversations held at most", ("transport",), registry=registry)
+    most.labels(transport).set_function(limit)
 
 
 def _route(scope: Scope) -> str:

@@ -12,9 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge, Histogram
 
-from engines.failover import Line
 from engines.types import Engine, EngineError, Health, Kind
 from library import Library, LibraryError, SessionIdError
 from services.errors import ApiError, error_response
@@ -80,15 +79,12 @@ class Part(Generic[E]):
 
     def _measure(self) -> Histogram:
         registry = self.app.state.metrics.registry
-        held = Gauge("voice_node_engine_calls", "Calls that the engine holds now", registry=registry)
+        held = Gauge("voice_node_engine_calls_held", "Calls that the engine holds now", registry=registry)
         held.set_function(lambda: self.engine.capacity.held)
-        limit = Gauge("voice_node_engine_limit", "Calls that the engine takes at once, 0: no limit", registry=registry)
-        limit.set_function(lambda: self.engine.capacity.limit or 0)
-        failures = Counter(
-            "voice_node_engine_failures", "Calls handed on to the next engine", ("engine", "code"), registry=registry
+        limit = Gauge(
+            "voice_node_engine_calls_limit", "Calls that the engine takes at once, 0: no limit", registry=registry
         )
-        if isinstance(self.engine, Line):
-            self.engine.on_failure = lambda name, code: failures.labels(name, code).inc()
+        limit.set_function(lambda: self.engine.capacity.limit or 0)
         return Histogram(
             "voice_node_engine_first_result_seconds",
             "From a call to the first text or sound of the engine",

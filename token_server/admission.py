@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
+from engines.tally import tally
 from library import DatabaseError, HolderRow, LeaseHolder, LeaseRow, Leases
 from services.http import ApiError
 
@@ -99,7 +100,9 @@ class Admission:
                     self._let_in[room] = now
                     return
                 case "full":
+                    tally("calls_refused", transport="room", reason="full")
                     raise _full()
                 case "no worker" if now >= end:
+                    tally("calls_refused", transport="room", reason="no_worker")
                     raise _no_worker()
             await asyncio.sleep(LOOK_EVERY)

@@ -128,8 +128,8 @@ async def test_health_and_metrics_tell_what_is_held(open_house: Open) -> None:
         assert health.json()["conversations"] == {"held": 1, "limit": 7}
         assert health.json()["engines"]["stt"] == {"name": "scripted", "model": "scripted", "ok": True}
         metrics = (await http.get("/metrics")).text
-        assert "voice_node_conversations_held 1.0" in metrics
-        assert "voice_node_conversations_limit 7.0" in metrics
+        assert 'voice_node_conversations_held{transport="websocket"} 1.0' in metrics
+        assert 'voice_node_conversations_limit{transport="websocket"} 7.0' in metrics
         assert "voice_node_turn_seconds" in metrics
 
 
