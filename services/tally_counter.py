@@ -52,7 +52,6 @@ class TallyCounter(logging.Handler):
     def counting(self) -> Iterator[None]:
         """Count while the block runs, whatever the log shows; the lines go nowhere else."""
         logger = logging.getLogger(LOGGER)
-        before = logger.level, logger.propagate
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logger.addHandler(self)
@@ -61,4 +60,5 @@ class TallyCounter(logging.Handler):
         finally:
             logger.removeHandler(self)
             if not logger.handlers:
-                logger.level, logger.propagate = before
+                logger.setLevel(logging.NOTSET)
+                logger.propagate = True
