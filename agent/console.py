@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TextIO
 
 from conversation.builder import Caller, Conversation, Events, Role
+from conversation.tracing import TurnTracer
 from engines.select import Chosen, choose
 from library import Library
 from library.leases import LeaseHolder
@@ -72,6 +73,7 @@ async def conversation_here(
     """
     library = await Library.open(settings)
     holder = LeaseHolder(library, "console", 1)
+    tracer = TurnTracer.of(settings)
     conversation: Conversation | None = None
     try:
         await holder.start()
@@ -84,6 +86,7 @@ async def conversation_here(
             Caller(session_id, personality=personality, user="console"),
             "console",
             lease=lease,
+            tracer=tracer,
             events=events,
         )
         yield conversation
@@ -92,6 +95,8 @@ async def conversation_here(
             await conversation.aclose()
         await holder.aclose()
         await library.aclose()
+        if tracer is not None:
+            await tracer.aclose()
         for engine in (engines.stt, engines.chat, engines.tts):
             await engine.aclose()
 

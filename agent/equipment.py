@@ -7,6 +7,7 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conversation.tracing import TurnTracer
 from engines.failover import Line
 from engines.select import Chosen, choose, hearing, named
 from engines.types import EngineError, Transcriber
@@ -29,12 +30,14 @@ class Equipment:
         leases: This process's, with its one place.
         hearing: Starts the ear's engine, which may take a second that a greeting doesn't wait for; raises
             EngineError where it can't be started.
+        tracer: Where the conversation's turns are traced.
     """
 
     engines: Chosen
     library: Library
     leases: LeaseHolder
     hearing: asyncio.Task[None]
+    tracer: TurnTracer | None = None
 
     @classmethod
     async def open(cls, settings: Settings) -> Equipment:
@@ -63,14 +66,18 @@ class Equipment:
         if service is not None:
             ready = asyncio.create_task(asyncio.sleep(0))
             own = chosen.stt.engines if isinstance(chosen.stt, Line) else (chosen.stt,)
-            return cls(replace(chosen, stt=hearing(settings, [service, *own])), library, leases, ready)
-        return cls(chosen, library, leases, asyncio.create_task(chosen.stt.start(), name="start the ear"))
+            chosen = replace(chosen, stt=hearing(settings, [service, *own]))
+        else:
+            ready = asyncio.create_task(chosen.stt.start(), name="start the ear")
+        return cls(chosen, library, leases, ready, TurnTracer.of(settings))
 
     async def aclose(self) -> None:
         """Give everything back."""
         await _drop(self.hearing)
         await self.leases.aclose()
         await self.library.aclose()
+        if self.tracer is not None:
+            await self.tracer.aclose()
         for engine in (self.engines.stt, self.engines.chat, self.engines.tts):
             await engine.aclose()
 

@@ -152,6 +152,7 @@ class RoomJob:
             Caller(asked.session_id, personality=asked.personality, user=asked.user),
             "room",
             lease=self._lease,
+            tracer=equipment.tracer,
             events=Events(
                 transcript=self._on_transcript,
                 state=self._text.state,

@@ -84,6 +84,7 @@ def converse(equipment: Equipment, caller: Caller, lease: Lease, events: Events)
         "websocket",
         lease=lease,
         histograms=equipment.histograms,
+        tracer=equipment.tracer,
         events=events,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from compat_ws.places import Places, default_limit
 from conversation.latency import LatencyHistograms
+from conversation.tracing import TurnTracer
 from engines.select import Chosen
 from engines.types import EngineError
 from library import Library
@@ -29,6 +30,7 @@ class Equipment:
     leases: LeaseHolder
     places: Places
     histograms: LatencyHistograms
+    tracer: TurnTracer | None
 
     @classmethod
     async def open(
@@ -46,7 +48,7 @@ class Equipment:
         except BaseException:
             await library.aclose()
             raise
-        return cls(settings, engines, library, leases, places, histograms)
+        return cls(settings, engines, library, leases, places, histograms, TurnTracer.of(settings))
 
     async def start_engines(self) -> None:
         """Load the engines that aren't yet.
@@ -84,6 +86,8 @@ class Equipment:
         """Give everything back."""
         await self.leases.aclose()
         await self.library.aclose()
+        if self.tracer is not None:
+            await self.tracer.aclose()
         await asyncio.gather(*(engine.aclose() for engine in _all(self.engines)), return_exceptions=True)
 
 

@@ -27,9 +27,10 @@ from conversation.ear import Ear, EarEvent, EarFailed, TurnEnded
 from conversation.ear_faces import EarSTT, EarVAD
 from conversation.events import Caller, Events, Role, Transport
 from conversation.history import History, as_chat_context
-from conversation.latency import LatencyHistograms, LatencyLog
+from conversation.latency import LatencyHistograms, LatencyLog, Record
 from conversation.moments import Moments, steady_moments
 from conversation.paced_output import PacedOutput
+from conversation.tracing import TurnTracer, TurnTraces
 from conversation.transcript import SpokenText
 from conversation.turn_policy import TurnPolicy
 from conversation.voice_agent import VoiceAgent
@@ -62,6 +63,7 @@ class Conversation:
         transport: What carries it; a label in metrics.
         lease: Held while the conversation may write; None where nobody else can hold it.
         histograms: Where the stages of its turns are counted.
+        tracer: Where its turns are traced.
         events: What the transport wants to know.
         clock: Unix seconds of its latency records, which what the client reports is told in as well.
     """
@@ -73,6 +75,7 @@ class Conversation:
     transport: Transport
     lease: Lease | None = None
     histograms: LatencyHistograms | None = None
+    tracer: TurnTracer | None = None
     events: Events = field(default_factory=Events)
     clock: Moments = field(default_factory=steady_moments)
 
@@ -84,13 +87,8 @@ class Conversation:
         self._history = History(
             self.library, self.caller.session_id, lease=self.lease, on_lost=lambda: self.events.lost()
         )
-        self._latency = LatencyLog(
-            self.caller.session_id,
-            self.transport,
-            lambda record: self.events.turn(record),
-            self.histograms,
-            self.clock,
-        )
+        self._latency = LatencyLog(self.caller.session_id, self.transport, self._on_turn, self.histograms, self.clock)
+        self._traces = TurnTraces(self.tracer, self.caller.session_id, self.transport)
 
     @property
     def session(self) -> AgentSession[None]:
@@ -210,6 +208,7 @@ class Conversation:
             await _let_speech_end(session)
             await session.aclose()
             await self._ear.aclose()
+            self._traces.flush()
         await self._history.aclose()
 
     # --- assembly ----------------------------------------------------------------------------------------
@@ -301,6 +300,11 @@ class Conversation:
             output.on("playback_finished", self._on_playback_finished)
 
     # --- what the parts say ------------------------------------------------------------------------------
+
+    def _on_turn(self, record: Record) -> None:
+        engines = {kind: getattr(self.engines, kind).info.name for kind in ("stt", "chat", "tts")}
+        self._traces.add(record, {"personality": self.personality.id, **engines})
+        self.events.turn(record)
 
     def _on_ear(self, event: EarEvent) -> None:
         if isinstance(event, TurnEnded):

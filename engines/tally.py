@@ -39,7 +39,7 @@ HAPPENINGS: Mapping[Happening, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "conversation_errors": ("Errors that a person in a conversation was told", ("transport", "code")),
         "engine_failures": ("Calls in which an engine failed or was full, and was put aside", ("engine", "code")),
         "leases_lost": (
-            "Conversations that another process took, or whose lease the database kept from being renewed",
+            "Conversations lost to another process, or to a database out of reach",
             ("reason",),
         ),
         "database_errors": ("Uses of the database that failed", ()),

@@ -303,6 +303,14 @@ class Operations(_Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What people say is logged at debug only."
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        description="Address of an OpenTelemetry collector (OTLP over HTTP, e.g. http://localhost:4318) that gets a"
+        " trace of each turn, never what was said. Empty: no traces.",
+    )
+    otel_exporter_otlp_headers: str = Field(
+        "", description="Headers sent with them, 'name=value' comma-separated, such as a key."
+    )
 
 
 class Settings:
