@@ -12,7 +12,7 @@ export EXTRAS TEST_APT UPGRADE
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-test lint format types doctor bench bench-load lock clean
+.PHONY: help run test setup setup-test lint format types doctor bench bench-load bench-recovery lock clean
 
 help: ## List the commands and variables
 	@$(PYTHON) tools/help.py Makefile
@@ -46,6 +46,9 @@ bench: setup-test ## Measure from the end of speech to the first audible reply, 
 
 bench-load: setup-test ## Talk as many at once: delays, refusals, processor and memory; ARGS="--conversations 8 --minutes 20"
 	@exec $(VENV)/python bench/load.py $(ARGS)
+
+bench-recovery: setup-test ## Kill and freeze each part in a conversation: seconds until the next turn was answered
+	@exec $(VENV)/python bench/recovery.py $(ARGS)
 
 lock: setup ## Write requirements/*.txt anew from pyproject.toml
 	@$(VENV)/python tools/lock.py

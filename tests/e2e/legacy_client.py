@@ -132,6 +132,11 @@ class LegacyClient:
         return self._socket.close_code
 
     @property
+    def over(self) -> bool:
+        """Whether the line has ended."""
+        return self._arrivals.over
+
+    @property
     def ended(self) -> int:
         """Replies that have ended."""
         return sum(reply.ended for reply in self.replies)

@@ -75,7 +75,8 @@ class RoomClient:
         self.room = rtc.Room()
         self.room.on("track_subscribed", self._on_track)
         self.room.on("participant_attributes_changed", self._on_attributes)
-        self.room.on("participant_connected", lambda _: self._arrivals.notify())
+        for event in ("participant_connected", "participant_disconnected", "reconnected"):
+            self.room.on(event, lambda *_: self._arrivals.notify())
         self.room.on("disconnected", lambda reason: self._arrivals.end(f"the room was left ({reason})"))
         self.room.register_text_stream_handler("lk.transcription", self._on_words)
         self.room.register_text_stream_handler("voice.turn", self._on_turn)
@@ -102,6 +103,22 @@ class RoomClient:
         found = self._agent()
         assert found is not None
         return found
+
+    @property
+    def over(self) -> bool:
+        """Whether the room was left for good."""
+        return self._arrivals.over
+
+    async def listening(self) -> None:
+        """Return once the line stands and an agent that is there listens or talks."""
+
+        def there() -> bool:
+            found = self._agent()
+            state = found.attributes.get("lk.agent.state") if found else None
+            line = self.room.connection_state == rtc.ConnectionState.CONN_CONNECTED
+            return line and state in ("listening", "thinking", "speaking")
+
+        await self._arrivals.until(there, "agent that listens")
 
     async def say(self, speech: Audio) -> float:
         """Speak (16 kHz) in real time; return the monotonic time its last sample was handed over."""

@@ -21,6 +21,11 @@ class Arrivals:
         self._more = asyncio.Event()
         self._ended = ""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will arrive."""
+        return bool(self._ended)
+
     def notify(self) -> None:
         """Something arrived."""
         self._more.set()

@@ -27,7 +27,7 @@ const COME_BACK = [300, 1000, 2000, 4000, 8000, 8000] as const;
 
 /** Milliseconds before each attempt of LiveKit's own to mend the line; its usual pauses grow to 7 s. */
 const MEND = [0, 300, 1000] as const;
-const MEND_LATER = 2000;
+const MEND_LATER = 1000;
 const MEND_FOR = 60_000;
 
 const MENDING = {
