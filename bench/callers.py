@@ -123,7 +123,7 @@ class Callers:
 
     async def _ask_in(self, client: RoomClient, caller: int, number: int, barge: bool) -> Turn:
         text, _, speech = question(number)
-        records = len(client.turns)
+        records, errors = len(client.turns), len(client.errors)
         end = ended_at(len(speech), await client.say(speech))
         since = len(client.pieces)
         turn = Turn("room", caller, end - self.began, text, barged_in=barge)
@@ -135,7 +135,9 @@ class Callers:
             await client.turn(records)
             turn.record(client.turns[-1])
         except AssertionError as error:
-            turn.why = turn.why or str(error)[:200]
+            turn.why = str(error)[:200]
+            if turn.outcome != "answered" and len(client.errors) > errors:
+                turn.refuse(client.errors[-1]["code"], client.errors[-1]["message"])
         return turn
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -35,6 +36,7 @@ def of_turns(turns: Sequence[Turn]) -> dict[str, Any]:
     return {
         "asked": len(turns),
         **{kind: sum(turn.outcome == kind for turn in turns) for kind in ("answered", "refused", "unanswered")},
+        "refused_as": dict(Counter(turn.code for turn in turns if turn.code)),
         "barge_ins": sum(turn.barged_in for turn in turns),
         "barge_ins_not_heeded": sum(turn.yielded is False for turn in turns),
         "first_audible": quantiles([turn.first_audible for turn in turns]),
@@ -112,6 +114,8 @@ def show(measured: dict[str, Any]) -> None:
             f"{turns['unanswered']} without an answer; {turns['barge_ins']} barge-ins, "
             f"{turns['barge_ins_not_heeded']} not heeded"
         )
+        if turns["refused"]:
+            print(f"  refused as {', '.join(f'{code}: {number}' for code, number in turns['refused_as'].items())}")
         print(f"  {'seconds after end of speech':<28}{'p50':>8}{'p95':>8}{'max':>8}")
         for name in ("first_audible", *STAGES):
             if turns[name]:

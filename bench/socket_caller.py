@@ -28,6 +28,10 @@ LONGEST_REPLY = 60.0
 """Seconds until a reply that goes on and on counts as one that doesn't end."""
 
 
+ENDS = {"replaced", "too_fast", "internal"}
+"""Codes of errors that end a call which stood, and excuse nothing."""
+
+
 class CallRefused(Exception):
     """The call wasn't taken; says with which code."""
 
@@ -230,9 +234,10 @@ class SocketCaller:
         if not self._ready.done():
             self._ready.set_exception(CallRefused(code, message))
         elif self._waited is not None and self._waited.heard_at is None:
-            self._waited.turn.why = f"{code}: {message}"
-            if code == "full":
-                self._waited.turn.outcome = "refused"
+            if code in ENDS:  # the socket is closed next; the person has to call anew
+                self._waited.turn.why = f"{code}: {message}"
+            else:
+                self._waited.turn.refuse(code, message)
                 self._waited.heard.set()
 
     def _give_up(self) -> None:

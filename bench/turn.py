@@ -20,7 +20,9 @@ class Turn:
         at: Seconds from the begin of the run to the end of the question's sound.
         question: Its text.
         barged_in: Whether it was spoken over the reply before it.
-        outcome: Whether an answer was heard, the agent said in words that it is full, or neither.
+        outcome: Whether an answer was heard, the agent told in words why there is none (it is full, an engine
+            failed or was too slow), or neither.
+        code: Of a refusal.
         why: More about a turn that wasn't answered.
         first_audible: Seconds from the last audible sample sent to the first audible one received.
         stages: The latency record's offsets in seconds.
@@ -33,10 +35,15 @@ class Turn:
     question: str
     barged_in: bool = False
     outcome: Outcome = "unanswered"
+    code: str = ""
     why: str = ""
     first_audible: float | None = None
     stages: dict[str, float | None] = field(default_factory=dict)
     yielded: bool | None = None
+
+    def refuse(self, code: str, message: str) -> None:
+        """Note that the agent said why it doesn't answer."""
+        self.outcome, self.code, self.why = "refused", code, message
 
     def record(self, record: dict[str, Any]) -> None:
         """Take over the offsets of a latency record."""

@@ -64,6 +64,7 @@ class RoomClient:
         self._tasks: set[asyncio.Task[None]] = set()
         self.pieces: list[Piece] = []
         self.turns: list[dict[str, Any]] = []
+        self.errors: list[dict[str, str]] = []
         self.states: list[str] = []
         """What `lk.agent.state` has been, in order."""
 
@@ -80,6 +81,7 @@ class RoomClient:
         self.room.on("disconnected", lambda reason: self._arrivals.end(f"the room was left ({reason})"))
         self.room.register_text_stream_handler("lk.transcription", self._on_words)
         self.room.register_text_stream_handler("voice.turn", self._on_turn)
+        self.room.register_text_stream_handler("voice.error", self._on_error)
         await self.room.connect(self.token["server_url"], self.token["participant_token"])
         self._source = rtc.AudioSource(SENT_RATE, 1, queue_size_ms=100)
         track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
@@ -224,6 +226,13 @@ class RoomClient:
 
     def _on_turn(self, reader: rtc.TextStreamReader, identity: str) -> None:
         self._run(self._read_turn(reader))
+
+    def _on_error(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        self._run(self._read_error(reader))
+
+    async def _read_error(self, reader: rtc.TextStreamReader) -> None:
+        self.errors.append(json.loads(await reader.read_all()))
+        self._arrivals.notify()
 
     async def _read_turn(self, reader: rtc.TextStreamReader) -> None:
         self.turns.append(json.loads(await reader.read_all()))
