@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from starlette.responses import RedirectResponse
 
 from agent.places import Places
@@ -29,6 +29,14 @@ class _PageServer(Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def worker_metrics(registry: CollectorRegistry, places: Places, connected: Callable[[], bool]) -> TurnCounter:
+    """Add what a worker has beside the metrics of every part; gives what counts the turns among its log lines."""
+    conversation_gauges(registry, "room", lambda: places.held, lambda: places.limit)
+    known = Gauge("voice_node_livekit_connected", "Whether livekit-server sends this worker rooms", registry=registry)
+    known.set_function(connected)
+    return TurnCounter(LatencyHistograms(registry))
 
 
 @asynccontextmanager
@@ -60,11 +68,7 @@ async def health_page(
         """Where LiveKit's workers have their health."""
         return RedirectResponse("/health")
 
-    registry = app.state.metrics.registry
-    conversation_gauges(registry, "room", lambda: places.held, lambda: places.limit)
-    known = Gauge("voice_node_livekit_connected", "Whether livekit-server sends this worker rooms", registry=registry)
-    known.set_function(connected)
-    counter = TurnCounter(LatencyHistograms(registry))
+    counter = worker_metrics(app.state.metrics.registry, places, connected)
     turns = logging.getLogger(TURN_LOGGER)
     turns.addHandler(counter)
     server = _PageServer(make_server(app).config)

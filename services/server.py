@@ -186,6 +186,10 @@ def serve(app: FastAPI, host: str, port: int, log_level: str, *, setting: str = 
             "OPEN TO ANYONE: listening beyond this machine without API_KEYS; set API_KEYS, or HOST=127.0.0.1",
             extra={"part": app.title, "host": host},
         )
+    if chosen:
+        from services.certificate_metric import measure_certificate  # needs cryptography, which is slow to import
+
+        measure_certificate(app.state.metrics.registry, chosen.cert)
     address = f"[{host}]" if ":" in host else host
     scheme = "https" if chosen else "http"
     logger.info("listening", extra={"part": app.title, "url": f"{scheme}://{address}:{sock.getsockname()[1]}"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 from tests.e2e.stack import ROOT, Stack
@@ -23,3 +24,15 @@ def test_people_talk_at_once_and_every_turn_is_answered_or_refused(stack: Stack,
     assert all(turns["answered"] > 0 and turns["unanswered"] == 0 for turns in measured["turns"].values())
     assert {"server", "room jobs", "recognizers", "livekit"} <= set(measured["processes"])
     assert measured["processes"]["recognizers"]["cpu_percent"] > 0
+    assert counted(stack, "COMPAT_PORT", "conversations", "websocket") >= 2
+    assert counted(stack, "COMPAT_PORT", "replies", "websocket") >= 1
+    assert counted(stack, "AGENT_PORT", "conversations", "room") >= 1, "a job's happenings reach its worker's metrics"
+    assert counted(stack, "AGENT_PORT", "replies", "room") >= 1
+
+
+def counted(stack: Stack, port: str, happening: str, transport: str) -> float:
+    """How often something happened, as a part's metrics say."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports[port]}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = f'voice_node_{happening}_total{{transport="{transport}"}} '
+    return next((float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)), 0.0)
