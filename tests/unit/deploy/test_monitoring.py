@@ -98,6 +98,13 @@ def test_a_name_means_the_same_in_every_part(registries: dict[str, CollectorRegi
             ), metric.name
 
 
+def test_every_metric_is_explained_to_operators(registries: dict[str, CollectorRegistry]) -> None:
+    told = (DEPLOY.parent / "docs" / "operating.md").read_text(encoding="utf-8")
+    short = told.replace("`, `_limit`", "`, `voice_node_conversations_limit`, `voice_node_engine_calls_limit`")
+    for name in metrics(registries):
+        assert NOT_OURS.match(name) or f"`{name}" in short, f"docs/operating.md doesn't tell of {name}"
+
+
 # --- dashboard and alerts -------------------------------------------------------------------------------------
 
 
