@@ -98,6 +98,7 @@ async def serve_call(ws: WebSocket, session_id: str, equipment: Equipment, begin
         check_session_id(session_id)
         hello = await _hello(ws)
         async with equipment.places.take(session_id) as place:
+            await equipment.check_services()
             lease = await equipment.leases.claim(session_id, "websocket")
             try:
                 await _Call(ws, session_id, equipment, wanted, place, lease).hold(hello, begin)

@@ -46,7 +46,7 @@ async def tell_end(ws: WebSocket, session_id: str, why: BaseException) -> None:
             await ws_error(ws, "replaced", str(why), REFUSED)
         case Full():
             tally("calls_refused", transport="websocket", reason="full")
-            await ws_error(ws, "full", "every place is taken; try again later", FULL)
+            await ws_error(ws, "full", str(why), FULL)
         case EngineError():
             await ws_engine_error(ws, why, close=True)
         case LibraryError():

@@ -8,12 +8,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from compat_ws.places import Places, default_limit
+from compat_ws.places import Full, Places, default_limit
 from conversation.latency import LatencyHistograms
 from conversation.tracing import TurnTracer
-from engines.select import Chosen
+from engines.select import Chosen, only_through_service
 from engines.types import EngineError
 from library import Library
+from library.capacity import CALL, full_service
 from library.leases import LeaseHolder
 from settings import Settings
 
@@ -50,13 +51,27 @@ class Equipment:
             raise
         return cls(settings, engines, library, leases, places, histograms, TurnTracer.of(settings))
 
+    async def check_services(self) -> None:
+        """Return if every service takes a call without which there is no conversation.
+
+        Raises:
+            Full: One doesn't.
+            DatabaseError: The database failed.
+        """
+        needed = only_through_service(self.settings)
+        if needed and full_service(await self.library.leases.holders(), needed):
+            raise Full(CALL)
+
     async def start_engines(self) -> None:
         """Load the engines that aren't yet.
 
         Raises:
             EngineError: One can't be; what it says names the fix.
         """
-        await asyncio.gather(*(engine.start() for engine in _all(self.engines)))
+        try:
+            await asyncio.gather(*(engine.start() for engine in _all(self.engines)))
+        finally:
+            self.leases.limit = self.places.limit  # services have said by now how much they take
 
     async def warm_up(self) -> None:
         """Load the engines before anybody calls; a failure is logged, and tried again with the first call."""
@@ -93,8 +108,13 @@ class Equipment:
 
 def places_for(settings: Settings, engines: Chosen) -> Places:
     """As many places as settings say, or as engines and processor hold."""
-    limits = [engine.capacity.limit for engine in _all(engines)]
-    return Places(settings.conversations.max_conversations or default_limit(os.cpu_count() or 1, limits))
+    cores = os.cpu_count() or 1
+
+    def limit() -> int:
+        limits = [engine.capacity.limit for engine in _all(engines)]
+        return settings.conversations.max_conversations or default_limit(cores, limits)
+
+    return Places(limit)
 
 
 def _all(engines: Chosen) -> tuple[Any, ...]:

@@ -82,6 +82,16 @@ def choose_one(
             return Choice(spoken[0] if _alone(spoken, place) else speaking(settings, spoken), why, through)
 
 
+def only_through_service(settings: Settings) -> tuple[Kind, ...]:
+    """The kinds for which a conversation has nothing but the running service."""
+    lists: dict[Kind, Sequence[str]] = {
+        "stt": settings.engines.stt,
+        "chat": settings.engines.chat,
+        "tts": settings.engines.tts,
+    }
+    return tuple(kind for kind, names in lists.items() if names and set(names) <= {SERVICE})
+
+
 def hearing(settings: Settings, engines: Sequence[Transcriber]) -> FallbackTranscriber:
     """Recognizers in order, as one, with the settings' deadline."""
     return FallbackTranscriber(engines, settings.engines.stt_deadline)

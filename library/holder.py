@@ -17,13 +17,14 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engines.tally import tally
+from engines.types import Capacity
 from library import drafts
 from library.clock import REAL, Clock
 from library.database import Database
@@ -52,7 +53,8 @@ START_PATIENCE = 20.0
 GOODBYE = 5.0
 """Seconds that giving everything back may take at the end."""
 
-Kind = Literal["agent", "compat", "console", "page"]
+Kind = Literal["agent", "compat", "console", "page", "stt", "chat", "tts"]
+"""What a process is. The last three hold calls, the page nothing, the others conversations."""
 
 
 class HasDatabase(Protocol):
@@ -109,6 +111,7 @@ class LeaseHolder:
         limit: How many conversations it would hold at once, None where it has no limit. May be changed later
             through the attribute `limit`; the next renewal tells the others.
         clock: The time; tests set their own.
+        capacity: What a process holds that holds no conversations: asked at each renewal, in place of `limit`.
     """
 
     def __init__(
@@ -118,7 +121,9 @@ class LeaseHolder:
         limit: int | None,
         *,
         clock: Clock = REAL,
+        capacity: Callable[[], Capacity] | None = None,
     ) -> None:
+        self._capacity = capacity
         self._database = source if isinstance(source, Database) else source.database
         self.kind = kind
         self.limit = limit
@@ -302,7 +307,11 @@ class LeaseHolder:
         return self._database.moment(self._clock.now() if self._clock.now else None)
 
     async def _tell(self, session: AsyncSession, now: ColumnElement[float], held: int) -> None:
-        state = {"kind": self.kind, "held": held, "limit": self.limit, "at": now}
+        limit = self.limit
+        if self._capacity is not None:
+            of = self._capacity()
+            held, limit = of.held, of.limit
+        state = {"kind": self.kind, "held": held, "limit": limit, "at": now}
         await session.execute(self._database.upsert(HolderTable, "id", {"id": self.id} | state, changes=state))
 
     def _settle(self, mine: Mapping[str, Lease], found: Collection[str], asked_at: float) -> None:

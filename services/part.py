@@ -16,6 +16,7 @@ from prometheus_client import Gauge, Histogram
 
 from engines.types import Engine, EngineError, Health, Kind
 from library import Library, LibraryError, SessionIdError
+from services.announcing import announce
 from services.errors import ApiError, error_response
 from services.http import BODY_LIMIT, create_app
 from services.metrics import SPEECH_BUCKETS
@@ -141,11 +142,16 @@ class Part(Generic[E]):
     @asynccontextmanager
     async def _life(self, _: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(self._open(), name=f"open the {self.kind} service")
+        announcing = asyncio.create_task(
+            announce(self.settings, self.kind, lambda: self.engine.capacity), name=f"announce the {self.kind} service"
+        )
         try:
             yield
         finally:
             opening.cancel()
+            announcing.cancel()
             await asyncio.wait({opening})
+            await asyncio.wait({announcing}, timeout=CLOSE_DEADLINE)
             await self._close()
 
     async def _open(self) -> None:

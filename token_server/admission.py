@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from engines.tally import tally
-from library import DatabaseError, HolderRow, LeaseHolder, LeaseRow, Leases
+from engines.types import Kind
+from library import DatabaseError, HolderRow, LeaseHolder, LeaseRow, Leases, capacity
 from services.http import ApiError
 
 WORKER_PATIENCE = 3.0
@@ -19,25 +20,23 @@ LOOK_EVERY = 0.25
 ON_THE_WAY = 3.0
 """Seconds that a place counts as taken by someone who was given a token and hasn't arrived yet."""
 
-RETRY_FULL, RETRY_AWAY = 5, 3
-"""Seconds after which a refused caller is told to try again."""
+RETRY_AWAY = 3
+"""Seconds after which a caller is told to try again where no worker runs."""
 
-Verdict = Literal["welcome", "full", "no worker"]
+Verdict = Literal["welcome", "full", "service full", "no worker"]
 
 
 def free_places(holders: Collection[HolderRow]) -> float | None:
-    """How many more conversations the agent workers hold; None where no worker is alive.
-
-    A worker and the jobs it runs each announce what they hold and their limit; a limit of None is no limit.
-    """
-    agents = [holder for holder in holders if holder.kind == "agent"]
-    if not agents:
-        return None
-    return sum(float("inf") if one.limit is None else max(0, one.limit - one.held) for one in agents)
+    """How many more conversations the agent workers hold; None where no worker is alive."""
+    return capacity.free_places(holders, "agent")
 
 
 def verdict(
-    room: str, holders: Collection[HolderRow], live: Sequence[LeaseRow], on_the_way: Collection[str]
+    room: str,
+    holders: Collection[HolderRow],
+    live: Sequence[LeaseRow],
+    on_the_way: Collection[str],
+    services: Collection[Kind] = (),
 ) -> Verdict:
     """Whether someone may come into a room.
 
@@ -46,6 +45,7 @@ def verdict(
         holders: The processes alive.
         live: The leases that hold.
         on_the_way: Rooms for which others were let in a moment ago.
+        services: Those without which there is no conversation.
     """
     held = {lease.place for lease in live if lease.kind == "agent"}
     if room in held:
@@ -53,12 +53,20 @@ def verdict(
     free = free_places(holders)
     if free is None:
         return "no worker"
-    return "welcome" if free > len({*on_the_way} - held - {room}) else "full"
+    if free <= len({*on_the_way} - held - {room}):
+        return "full"
+    return "service full" if capacity.full_service(holders, services) else "welcome"
 
 
-def _full() -> ApiError:
-    message = f"Every place is taken; try again in {RETRY_FULL} seconds."
-    return ApiError(503, "full", message, {"Retry-After": str(RETRY_FULL)})
+def full(seconds: int) -> ApiError:
+    """The refusal for want of room."""
+    message = f"Every place is taken; try again in {seconds} seconds."
+    return ApiError(503, "full", message, {"Retry-After": str(seconds)})
+
+
+def seconds_until_free(live: Sequence[LeaseRow], now: float) -> int:
+    """When an agent's place is likely to be free, at `now` by the clock of the leases."""
+    return capacity.seconds_until_free([now - lease.claimed_at for lease in live if lease.kind == "agent"])
 
 
 def _no_worker() -> ApiError:
@@ -72,10 +80,19 @@ class Admission:
     Args:
         leases: Who holds what.
         announced: This process, which renews as the workers do.
+        services: Those without which there is no conversation.
         clock: Seconds of a clock that nobody sets.
     """
 
-    def __init__(self, leases: Leases, announced: LeaseHolder, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        announced: LeaseHolder,
+        services: Collection[Kind] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._services = services
         self._leases = leases
         self._announced = announced
         self._clock = clock
@@ -95,13 +112,16 @@ class Admission:
             holders, live = await asyncio.gather(self._leases.holders(), self._leases.live())
             now = self._clock()
             self._let_in = {name: at for name, at in self._let_in.items() if now - at < ON_THE_WAY}
-            match verdict(room, holders, live, self._let_in):
+            match verdict(room, holders, live, self._let_in, self._services):
                 case "welcome":
                     self._let_in[room] = now
                     return
                 case "full":
                     tally("calls_refused", transport="room", reason="full")
-                    raise _full()
+                    raise full(seconds_until_free(live, await self._leases.now()))
+                case "service full":
+                    tally("calls_refused", transport="room", reason="full")
+                    raise full(capacity.CALL)
                 case "no worker" if now >= end:
                     tally("calls_refused", transport="room", reason="no_worker")
                     raise _no_worker()

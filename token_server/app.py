@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
+from engines.select import only_through_service
 from library import LeaseHolder, Library, LibraryError
 from services.errors import error_response
 from services.http import ApiError, create_app
@@ -89,7 +90,8 @@ def build(settings: Settings, *, page: Path = BUILT) -> FastAPI:
             stack.push_async_callback(watch.aclose)
             signalling = Signalling(settings.livekit_url)
             stack.push_async_callback(signalling.aclose)
-            app.state.opened = Opened(library, Admission(library.leases, announced), parts, watch, signalling)
+            admission = Admission(library.leases, announced, only_through_service(settings))
+            app.state.opened = Opened(library, admission, parts, watch, signalling)
             yield
 
     ours = not settings.livekit.livekit_url

@@ -9,13 +9,20 @@ has been no lease for longer than an agent takes to come.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from library import LeaseRow
 from library.leases import FENCED
 
 COMES_WITHIN = 2.0
 """Seconds in which an agent is in a room after the first person, where all is well."""
+
+NOTICED_AFTER = 1.5
+"""Seconds after which a room with a person and no agent is noted as a fault, repaired or not; with the time between
+two looks that is two seconds at most."""
+
+TOLD_AFTER = 3.0
+"""Seconds after which the people in such a room are told that every place is taken, where that is so."""
 
 CLAIMS_WITHIN = 10.0
 """Seconds in which an agent that is in the room has claimed the conversation."""
@@ -118,12 +125,18 @@ class RoomMemory:
         agents: When each of its agents was first seen.
         tries: Dispatches made.
         not_before: When the next one may be made.
+        without: Since when people were seen in it and no agent, nor one on its way; None where there is one.
+        noticed: Whether that was noted.
+        told: Whether the people were told that every place is taken.
     """
 
     since: float
     agents: Mapping[str, float] = field(default_factory=dict)
     tries: int = 0
     not_before: float = 0.0
+    without: float | None = None
+    noticed: bool = False
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,8 @@ def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch | Dismissal], Memo
         if not room.people:
             continue
         known = _noted(room, memory.rooms.get(room.name), seen.now)
+        if seen.now >= wary_until:
+            known = _alone(room, known, seen)
         remembered[room.name] = known
         if seen.now < wary_until:
             continue
@@ -161,7 +176,7 @@ def plan(seen: Seen, memory: Memory) -> tuple[list[Redispatch | Dismissal], Memo
         if action is not None:
             actions.append(action)
         if isinstance(action, Redispatch):
-            remembered[room.name] = RoomMemory(known.since, known.agents, known.tries + 1, seen.now + action.pause)
+            remembered[room.name] = replace(known, tries=known.tries + 1, not_before=seen.now + action.pause)
     return actions, Memory(remembered, seen.now, wary_until)
 
 
@@ -169,20 +184,64 @@ def _noted(room: RoomSeen, known: RoomMemory | None, now: float) -> RoomMemory:
     if known is None:
         known = RoomMemory(since=now)
     agents = {identity: known.agents.get(identity, now) for identity in room.agents}
-    return RoomMemory(known.since, agents, known.tries, known.not_before)
+    return replace(known, agents=agents)
+
+
+def _alone(room: RoomSeen, known: RoomMemory, seen: Seen) -> RoomMemory:
+    """Note whether the people in a room are without an agent, and for how long."""
+    if _held(room, seen) or _coming(room, known, seen):
+        return replace(known, without=None, noticed=False, told=False)
+    without = known.without
+    if without is None:
+        # A lease that has expired tells by itself that its agent has been gone for a while.
+        without = known.since if _expired(room, seen) is None else seen.now - NOTICED_AFTER
+    alone = seen.now - without
+    return replace(
+        known,
+        without=without,
+        noticed=known.noticed or alone >= NOTICED_AFTER,
+        told=known.told or (alone >= TOLD_AFTER and seen.free == 0),
+    )
+
+
+def newly_noticed(before: Memory, after: Memory) -> tuple[list[str], list[str]]:
+    """The rooms that were noted to be without an agent in between, and those whose people are to be told of it."""
+
+    def turned(flag: str) -> list[str]:
+        blank = RoomMemory(since=0.0)
+        return [
+            name
+            for name, room in after.rooms.items()
+            if getattr(room, flag) and not getattr(before.rooms.get(name, blank), flag)
+        ]
+
+    return turned("noticed"), turned("told")
+
+
+def _held(room: RoomSeen, seen: Seen) -> bool:
+    """Whether it goes on in another room, on a WebSocket, or a new agent is being fetched."""
+    sessions = {person.session_id for person in room.people}
+    return any(lease.session_id in sessions for lease in seen.live)
+
+
+def _expired(room: RoomSeen, seen: Seen) -> LeaseRow | None:
+    return next((row for row in seen.expired if row.place == room.name and row.kind == "agent"), None)
+
+
+def _coming(room: RoomSeen, known: RoomMemory, seen: Seen) -> bool:
+    """Whether an agent is in the room that may still claim the conversation."""
+    lease = _expired(room, seen)
+    dead = lease.metadata.get("agent_identity") if lease else None
+    return any(one != dead and seen.now - known.agents[one] < CLAIMS_WITHIN for one in room.agents)
 
 
 def _needed(room: RoomSeen, known: RoomMemory, seen: Seen) -> Redispatch | Dismissal | None:
     """What this room needs now, if anything."""
-    sessions = {person.session_id for person in room.people}
-    if any(lease.session_id in sessions for lease in seen.live):
-        return None  # it goes on in another room, on a WebSocket, or a new agent is being fetched
-    lease = next((row for row in seen.expired if row.place == room.name and row.kind == "agent"), None)
-    dead = lease.metadata.get("agent_identity") if lease else None
-    coming = [one for one in room.agents if one != dead and seen.now - known.agents[one] < CLAIMS_WITHIN]
-    if coming or seen.now < known.not_before:
+    if _held(room, seen) or _coming(room, known, seen) or seen.now < known.not_before:
         return None
+    lease = _expired(room, seen)
     if not seen.free:
+        dead = lease.metadata.get("agent_identity") if lease else None
         # Fenced, it has been dismissed before, or another token server is at it.
         if lease is None or lease.holder == FENCED or dead not in room.agents:
             return None

@@ -8,6 +8,7 @@ from this process, which renews beside them.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -16,11 +17,22 @@ import aiohttp
 from livekit import api
 from livekit.protocol import models
 
+from engines.watchdog import bite
 from library import LeaseHolder, LeaseRow, Leases, LibraryError
 from library.leases import RENEWAL
 from token_server.addresses import http_form
-from token_server.admission import free_places
-from token_server.dispatch_policy import Dismissal, Memory, Person, Redispatch, RoomSeen, Seen, plan, unserved
+from token_server.admission import free_places, seconds_until_free
+from token_server.dispatch_policy import (
+    Dismissal,
+    Memory,
+    Person,
+    Redispatch,
+    RoomSeen,
+    Seen,
+    newly_noticed,
+    plan,
+    unserved,
+)
 from token_server.names import SESSION_ATTRIBUTE
 
 logger = logging.getLogger("voice_node.token_server")
@@ -42,6 +54,9 @@ TIDY_EVERY = 30.0
 
 AT_ONCE = 8
 """Rooms that are looked at in parallel."""
+
+TOPIC_ERROR = "voice.error"
+"""Topic of errors in a room; from us they come as data, since a server can send no text stream."""
 
 _KINDS = models.ParticipantInfo.Kind
 PEOPLE = (_KINDS.STANDARD, _KINDS.SIP, _KINDS.CONNECTOR)
@@ -134,7 +149,13 @@ class DispatchWatch:
             writable=not self._announced.trouble,
             now=self._clock(),
         )
-        actions, self._memory = plan(seen, self._memory)
+        before = self._memory
+        actions, self._memory = plan(seen, before)
+        noticed, told = newly_noticed(before, self._memory)
+        for name in noticed:
+            bite("room_without_agent", "a person is in a room without an agent", room=name, free_places=seen.free)
+        for name in told:
+            await self._tell_full(name, seconds_until_free(live, await self._leases.now()))
         for action in actions:
             if action.room not in self._under_way:
                 work = self._redispatch(action) if isinstance(action, Redispatch) else self._dismiss(action)
@@ -209,6 +230,19 @@ class DispatchWatch:
             logger.warning("a dead agent is removed, and no worker has a place for another", extra={"room": room})
         finally:
             del self._under_way[room]
+
+    async def _tell_full(self, room: str, seconds: int) -> None:
+        """Tell the people in a room why nobody answers; they are served as soon as a place is free."""
+        message = f"Every place is taken; you are answered as soon as one is free, perhaps in {seconds} seconds."
+        body = json.dumps({"code": "full", "message": message, "retry_after": seconds})
+        try:
+            await self._livekit.room.send_data(
+                api.SendDataRequest(
+                    room=room, data=body.encode(), kind=models.DataPacket.Kind.RELIABLE, topic=TOPIC_ERROR
+                )
+            )
+        except AWAY as error:
+            logger.warning("people could not be told that every place is taken: %s", error, extra={"room": room})
 
     async def _remove(self, room: str, identity: str) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from livekit.agents import CloseEvent, CloseReason
 from websockets.asyncio.client import connect
 
-from engines.types import EngineNotConfigured
+from engines.types import Capacity, EngineNotConfigured
 from library import DatabaseError
 from library.leases import LeaseHolder
 from services.websocket_protocol import WebSocketProtocol
@@ -70,10 +71,51 @@ async def test_when_every_place_is_taken_the_next_is_told_to_try_later(open_hous
             await client.send(HELLO)
             told, code, _ = await ending(client)
         assert (told[-1]["code"], code) == ("full", 1013)
+        assert re.search(r"try again in \d+ s", told[-1]["message"])
         async with await house.call("s1"):
             pass
     await until(lambda: house.equipment.places.held == 0)
     async with await house.call("s2"):
+        pass
+
+
+async def test_ten_who_are_refused_at_once_leave_a_reply_under_way_as_it_is(open_house: Open) -> None:
+    house = await open_house(MAX_CONVERSATIONS="2", AUDIO_LEAD="0.4")
+    async with await house.call("s1", "?audio=binary") as first, await house.call("s2"):
+        lease = house.talks[0].lease
+        expected = await house.talks[0].speak(3.0)
+        knocks = []
+        for n in range(10):
+            async with connect(house.address(f"/ws/new-{n}")) as client:
+                await client.send(HELLO)
+                told, code, _ = await ending(client)
+            knocks.append((told[-1]["code"], code))
+        heard = b""
+        while isinstance(sound := await asyncio.wait_for(first.recv(), 20), bytes):
+            heard += sound
+        assert knocks == [("full", 1013)] * 10
+        assert heard == expected, "no sample is missing or late"
+        assert len(house.talks) == 2, "no conversation was begun for them"
+        assert house.talks[0].lease is lease and lease.held
+        rows = await house.equipment.library.leases.live()
+        assert {row.session_id for row in rows} == {"s1", "s2"}
+        async with await house.call("s1"):
+            assert (await ending(first))[1] == 1008, "a second socket of a live conversation takes its place, also now"
+            assert house.equipment.places.held == 2
+
+
+async def test_where_a_service_is_full_without_which_nobody_can_talk_the_next_is_told_so(open_house: Open) -> None:
+    house = await open_house(TTS="service")
+    busy = LeaseHolder(house.equipment.library, "tts", None, capacity=lambda: Capacity(4, 4))
+    await busy.start()
+    async with connect(house.address("/ws/s1")) as client:
+        await client.send(HELLO)
+        told, code, _ = await ending(client)
+    assert (told[-1]["code"], code) == ("full", 1013)
+    assert await house.equipment.library.leases.get("s1") is None
+    await until(lambda: house.equipment.places.held == 0)
+    await busy.aclose()
+    async with await house.call("s1"):
         pass
 
 

@@ -13,7 +13,7 @@ from tests.virtual_clock import virtual_time
 
 
 async def test_places_are_taken_and_given_back() -> None:
-    places = Places(2)
+    places = Places(lambda: 2)
     async with places.take("a"), places.take("b"):
         assert places.held == 2
         with pytest.raises(Full):
@@ -42,7 +42,7 @@ class Socket:
 
 @virtual_time
 async def test_a_second_socket_replaces_the_first_in_its_place_once_that_has_stored_what_was_said() -> None:
-    places = Places(1)
+    places = Places(lambda: 1)
     first = Socket(places, "a", storing=0.5)
     await asyncio.sleep(1)
     second, third = Socket(places, "a", storing=0.25), Socket(places, "a")
@@ -61,7 +61,7 @@ async def test_a_second_socket_replaces_the_first_in_its_place_once_that_has_sto
 
 @virtual_time
 async def test_one_that_never_finishes_storing_is_not_waited_for() -> None:
-    places = Places(1)
+    places = Places(lambda: 1)
     slow = Socket(places, "a", storing=1000.0)
     await asyncio.sleep(1)
     second = Socket(places, "a")

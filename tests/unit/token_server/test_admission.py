@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from library import HolderRow, LeaseRow
-from token_server.admission import free_places, verdict
+from token_server.admission import free_places, full, seconds_until_free, verdict
 
 
 def holder(held: int, limit: int | None, kind: str = "agent", id: str = "w") -> HolderRow:
@@ -58,3 +58,18 @@ def test_those_on_their_way_count_as_taken_until_they_have_arrived() -> None:
 
 def test_asking_twice_for_the_same_room_takes_one_place() -> None:
     assert verdict("a", [holder(0, 1)], [], ["a"]) == "welcome"
+
+
+def test_where_a_service_is_needed_that_takes_no_call_a_new_room_is_refused() -> None:
+    holders = [holder(0, 4), holder(2, 2, kind="tts")]
+    assert verdict("room", holders, [], [], ["tts"]) == "service full"
+    assert verdict("room", holders, [lease("room")], [], ["tts"]) == "welcome", "its agent is there"
+    assert verdict("room", holders, [], [], []) == "welcome"
+
+
+def test_those_refused_are_told_the_time_after_which_an_agents_place_is_likely_to_be_free() -> None:
+    assert seconds_until_free([lease("a"), lease("b"), lease("c", kind="compat")], 20.0) == 10
+    assert seconds_until_free([], 20.0) > 0
+    refusal = full(10)
+    assert (refusal.status, refusal.code, refusal.headers) == (503, "full", {"Retry-After": "10"})
+    assert "try again in 10 seconds" in refusal.message

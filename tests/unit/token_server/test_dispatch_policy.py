@@ -13,12 +13,14 @@ from token_server.dispatch_policy import (
     PAUSES,
     REACHED_AGAIN,
     RECOVERY,
+    TOLD_AFTER,
     Dismissal,
     Memory,
     Person,
     Redispatch,
     RoomSeen,
     Seen,
+    newly_noticed,
     plan,
     unserved,
 )
@@ -45,6 +47,8 @@ class Script:
         self.now = 100.0
         self.memory = Memory()
         self.done: list[tuple[float, Redispatch | Dismissal]] = []
+        self.noticed: list[tuple[float, str]] = []
+        self.told: list[tuple[float, str]] = []
         self.begun = self.now
 
     def look(
@@ -63,7 +67,11 @@ class Script:
             names = unserved([room.name for room in rooms], live)
             unserved_rooms = tuple(room for room in rooms if room.name in names)
             seen = Seen(self.now, unserved_rooms, live, expired, free, writable, doubtful)
-            found, self.memory = plan(seen, self.memory)
+            before = self.memory
+            found, self.memory = plan(seen, before)
+            noticed, told = newly_noticed(before, self.memory)
+            self.noticed += [(self.now - self.begun, name) for name in noticed]
+            self.told += [(self.now - self.begun, name) for name in told]
             actions += found
             self.done += [(self.now - self.begun, action) for action in found]
             self.now += LOOK
@@ -205,3 +213,45 @@ def test_a_room_that_closed_is_forgotten() -> None:
     script.look(ROOM, seconds=3)
     script.look()
     assert script.memory.rooms == {}
+
+
+def test_a_room_without_an_agent_is_noticed_once_within_two_seconds_repaired_or_not() -> None:
+    for free in (1, 0, None):
+        script = Script()
+        script.look(ROOM, free=free, seconds=20)
+        ((at, room),) = script.noticed
+        assert room == "room"
+        assert at + LOOK <= 2.0
+
+
+def test_a_dead_agent_is_noticed_at_the_first_look() -> None:
+    script = Script()
+    script.look(replace(ROOM, agents=("agent-old",)), expired=(LEASE,))
+    assert script.noticed == [(0.0, "room")]
+
+
+def test_a_room_whose_agent_is_on_its_way_or_there_is_not_noticed() -> None:
+    script = Script()
+    script.look(ROOM, seconds=1.0)
+    script.look(replace(ROOM, agents=("agent-new",)), seconds=5)
+    script.look(ROOM, live=(LEASE,), seconds=20)
+    assert script.noticed == []
+
+
+def test_the_next_time_it_loses_its_agent_it_is_noticed_again() -> None:
+    script = Script()
+    script.look(ROOM, seconds=3)
+    script.look(ROOM, live=(replace(LEASE, place="elsewhere"),), seconds=1)
+    script.look(ROOM, seconds=3)
+    assert len(script.noticed) == 2
+
+
+def test_people_whose_agent_found_no_place_are_told_once_that_all_are_taken() -> None:
+    script = Script()
+    script.look(ROOM, free=0, seconds=30)
+    ((at, _),) = script.told
+    assert TOLD_AFTER <= at <= TOLD_AFTER + LOOK
+    for free in (1, None):
+        other = Script()
+        other.look(ROOM, free=free, seconds=30)
+        assert other.told == []
