@@ -3,12 +3,18 @@
 
 # Variables, each with its default; set them on the command line: make run EXTRAS=local
 PYTHON ?= python3# Python 3.11 or newer that .venv is made from
+TLS ?=# make run: 1 serves the page and the WebSocket over HTTPS and WSS; phones give a page no microphone without
+PUBLIC_URL ?=# make run: address under which browsers reach the page, such as https://voice.example
+HOST ?=# make run: 0.0.0.0 opens it to other machines; set API_KEYS too
+NODE_IP ?=# make run: address that clients send media to, where it isn't this machine's own (router, container)
 EXTRAS ?=# extras to install as well: local (torch; by itself where a GPU is), postgres; none for no torch
 TEST_APT ?=# Debian packages of the tests, instead of: chromium flite sox ffmpeg postgresql libatomic1
 ARGS ?=# arguments for what is run: make run ARGS="--combined-logs", make test ARGS="-k barge"
 UPGRADE ?=# make lock: 1 takes the newest versions instead of keeping pins
 
 export EXTRAS TEST_APT UPGRADE
+# TLS, PUBLIC_URL, HOST and NODE_IP go to the launcher's environment by themselves where they are given; .env may hold
+# them, and every other setting, as well.
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help

@@ -29,11 +29,11 @@ QUESTION = "how are you today"
 
 
 class SecureStack(Stack):
-    """A stack that is reached at a public name, over TLS."""
+    """A stack that is reached at a public name, over TLS, and sends clients to a router's address for media."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.environment = {"TLS": "1", "PUBLIC_URL": self.public}
+        self.environment = {"TLS": "1", "PUBLIC_URL": self.public, "NODE_IP": "203.0.113.7"}
 
     @property
     def public(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from services.http import accept, create_app
 from services.server import bind, make_server
 from settings import GROUPS, Settings
 from settings.tls import Certificate, certificate
+
+HEALTHY = Path(__file__).resolve().parents[3] / "deploy" / "healthy.py"
 
 
 @pytest.fixture
@@ -100,3 +103,19 @@ async def test_a_renewed_certificate_is_served_without_a_restart(
         async with asyncio.timeout(30):
             while await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) == first:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+async def test_a_containers_health_check_asks_over_tls(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+) -> None:
+    chosen = certificate(settings)
+    assert chosen is not None
+    async with serving(settings, chosen) as port:
+        monkeypatch.setenv("PAGE_PORT", str(port))
+        asked = await asyncio.create_subprocess_exec(sys.executable, str(HEALTHY), str(port), cwd=tmp_path)
+        assert await asked.wait() == 0
+        monkeypatch.setenv("TLS", "0")
+        asked = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(HEALTHY), str(port)), cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert await asked.wait() == 1
