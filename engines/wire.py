@@ -68,7 +68,9 @@ def audio_to_pcm16(audio: Audio) -> bytes:
 
 def pcm16_to_audio(data: bytes) -> Audio:
     """Samples of 16-bit little-endian PCM; `data` has an even length."""
-    return (np.frombuffer(data, "<i2").astype(np.float32)) / np.float32(32768.0)
+    audio = np.frombuffer(data, "<i2").astype(np.float32)
+    audio /= np.float32(32768.0)  # in place: an hour is 230 MB
+    return audio
 
 
 def audio_to_float32(audio: Audio) -> bytes:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from library.database import Database
 from library.errors import LibraryError
 from library.models import PersonalityRow
+from library.text import storable
 
 NAME_LENGTH = 60
 """Longest name, in characters, that a caller may give the default personality."""
@@ -73,7 +74,7 @@ class Personalities:
     async def get(self, id: str) -> Personality | None:
         """The personality with this id, None if there is none."""
         async with self._database.session() as session:
-            row = await session.get(PersonalityRow, id)
+            row = await session.get(PersonalityRow, storable(id))
             return _personality(row) if row else None
 
     async def resolve(self, id: str | None, name: str | None = None) -> Personality:

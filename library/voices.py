@@ -7,6 +7,7 @@ from sqlalchemy import select
 from engines.types import DEFAULT_VOICE, Voice
 from library.database import Database
 from library.models import PersonalityRow, VoiceRow
+from library.text import storable
 
 
 class Voices:
@@ -30,7 +31,7 @@ class Voices:
     async def get(self, id: str) -> Voice | None:
         """The voice with this id, None if there is none."""
         async with self._database.session() as session:
-            row = await session.get(VoiceRow, id)
+            row = await session.get(VoiceRow, storable(id))
             return _voice(row) if row else None
 
     async def resolve(self, id: str | None) -> Voice:

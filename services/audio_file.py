@@ -125,6 +125,9 @@ def _unpacked(data: bytes, container: str) -> Audio:
             raise _refused("The file holds no sound")
         stream = recording.streams.audio[0]
         codec = stream.codec_context
+        # There is none for what nothing here decodes.
+        if codec is None or not codec.sample_rate:
+            raise _refused("The file holds no sound that can be read")
         _check_form(codec.sample_rate, codec.channels, 0)
         resampler = av.AudioResampler("s16", "mono", HEARD_RATE)
         for frame in recording.decode(stream):
@@ -138,7 +141,9 @@ def _unpacked(data: bytes, container: str) -> Audio:
         parts += [_samples(piece) for piece in resampler.resample(None)] if parts else []
     if not parts:
         raise _refused("The file holds no sound")
-    return wire.pcm16_to_audio(b"".join(parts))
+    sound = b"".join(parts)
+    parts.clear()
+    return wire.pcm16_to_audio(sound)
 
 
 def _check_form(rate: int, channels: int, samples: int) -> None:

@@ -8,12 +8,13 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, StringConstraints
+from pydantic import StringConstraints
 
 from engines import wire
 from engines.select import named
 from engines.types import ChatModel, EngineError
 from services import chat_openai, sse
+from services.asked import Asked
 from services.chat_turns import SessionLocks, Turn
 from services.errors import error_body
 from services.live import LiveResponse, while_listening
@@ -23,7 +24,7 @@ from settings import Settings
 LONGEST_TEXT = 20_000
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Asked):
     """The body of `/chat`."""
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT)]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from engines import wire
 from engines.types import ChatModel, EngineError, Message, Role
 from services import sse
+from services.asked import Asked
 from services.errors import ApiError, error_body
 from services.live import LiveResponse, while_listening
 from services.part import Part
@@ -39,7 +40,7 @@ class CompletionMessage(BaseModel):
     content: str | list[TextPart] | None = None
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(Asked):
     """The body of `/v1/chat/completions`, as far as it is read."""
 
     messages: Annotated[list[CompletionMessage], Field(min_length=1)]

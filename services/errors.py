@@ -6,10 +6,13 @@ What goes wrong inside is logged with its traceback and told to the caller as `i
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -36,6 +39,7 @@ _CODES = {
     504: "timeout",
 }
 _PLACES = {"body", "query", "path", "header", "form"}
+_OURS = re.compile("[A-Za-z_]{1,40}")
 
 
 class ApiError(Exception):
@@ -56,6 +60,14 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
+class AsciiResponse(JSONResponse):
+    """JSON in ASCII, which can be written whatever its texts hold."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content).encode()
+
+
 def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
     """The JSON body of a refusal."""
     return {"error": {"code": code, "message": message}}
@@ -63,7 +75,8 @@ def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
 
 def error_response(error: ApiError) -> JSONResponse:
     """The whole answer to a refused call."""
-    return JSONResponse(error_body(error.code, error.message), error.status, error.headers)
+    # In ASCII: a message may repeat a name that no encoding takes.
+    return AsciiResponse(error_body(error.code, error.message), error.status, error.headers)
 
 
 def from_engine(error: EngineError) -> ApiError:
@@ -91,9 +104,14 @@ def from_validation(error: RequestValidationError) -> ApiError:
         if problem["type"] == "model_attributes_type" and len(problem["loc"]) == 1:
             parts.append("the body must be a JSON object, sent with Content-Type: application/json")
             continue
-        where = ".".join(str(step) for step in problem["loc"] if step not in _PLACES)
+        where = ".".join(_named(step) for step in problem["loc"] if step not in _PLACES)
         parts.append(f"{where or 'the body'}: {problem['msg']}")
     return ApiError(400, "bad_request", "; ".join(parts) or "the request doesn't fit this path")
+
+
+def _named(step: int | str) -> str:
+    """A step of the way to what doesn't fit; a name that isn't one of ours is the caller's, and not repeated."""
+    return str(step) if isinstance(step, int) or _OURS.fullmatch(step) else "..."
 
 
 def from_status(error: HTTPException) -> ApiError:

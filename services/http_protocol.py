@@ -188,6 +188,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._over = True
         if not self.transport.is_closing():
             self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
         if self.cycle is not None and not self.cycle.response_complete:
             # Nobody will be told what the handler of a broken request makes of it.
             self.cycle.disconnected = True

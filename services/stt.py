@@ -31,7 +31,10 @@ BODY_LIMIT = 64 * 1024 * 1024
 DECODERS = 2
 """Recordings that are unpacked at once; each may take some hundred megabytes meanwhile."""
 
-LONGER = DECODE_WITHIN + MAX_SECONDS
+DECODER_WITHIN = 20.0
+"""Seconds that a recording waits for its turn."""
+
+LONGER = DECODER_WITHIN + DECODE_WITHIN + MAX_SECONDS
 """Seconds that the longest recording may take on top of any call's."""
 
 
@@ -50,8 +53,16 @@ def create(settings: Settings, engine: Transcriber) -> FastAPI:
     decoders = asyncio.Semaphore(DECODERS)
 
     async def transcribed(request: Request, file: UploadFile, language: str | None) -> Transcript:
-        async with decoders:
+        try:
+            async with asyncio.timeout(DECODER_WITHIN):
+                await decoders.acquire()
+        except TimeoutError:
+            message = "Other recordings are being unpacked; try again in 5 seconds."
+            raise ApiError(503, "full", message, {"Retry-After": "5"}) from None
+        try:
             audio = await asyncio.to_thread(decode, await file.read(), file.content_type or "")
+        finally:
+            decoders.release()
         seconds = settings.limits.answer_within + len(audio) / HEARD_RATE
         began = time.perf_counter()
         try:

@@ -6,11 +6,12 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Response, WebSocket
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from engines import wire
 from engines.select import named
 from engines.types import EngineError, Synthesizer, Voice
+from services.asked import Asked
 from services.audio_encode import FORMATS, encoded
 from services.errors import ApiError
 from services.live import LiveResponse
@@ -25,7 +26,7 @@ CLOUD_VOICES = ("cartesia", "elevenlabs")
 LONGEST_TEXT = 20_000
 
 
-class SpeechRequest(BaseModel):
+class SpeechRequest(Asked):
     """The body of `/v1/audio/speech`, as far as it is read; whatever model is named, the service's own speaks."""
 
     input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT)]

@@ -12,12 +12,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.websockets import WebSocket
 
 from engines import wire
 from engines.types import EngineBadInput, EngineError, Synthesizer, Voice
 from library import LibraryError
+from services.asked import Asked
 from services.errors import as_api_error
 from services.part import Part
 from services.sockets import FULL, GONE, WRONG_DATA, connected, count_call, send_bytes, send_json, ws_error
@@ -41,7 +42,7 @@ _Failure: TypeAlias = tuple[str, str]
 """Code and message of an error."""
 
 
-class SpeakMessage(BaseModel):
+class SpeakMessage(Asked):
     """What a client sends to have something spoken."""
 
     text: str

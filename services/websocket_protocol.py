@@ -116,6 +116,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer a ping; a client that sends them without reading the answers is cut off."""
+        if self._over:
+            return
         super().handle_ping()
         if self.transport.get_write_buffer_size() > UNREAD:
             self.transport.abort()
@@ -123,7 +125,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_parser_exception(self) -> None:
         """Tell a client that broke WebSocket's rules which one, and end the connection."""
         close = self.conn.close_sent
-        if close is None or close.code == CloseCode.ABNORMAL_CLOSURE or self.close_sent:
+        if self.close_sent:
+            self._over = True  # the client was told already, and may still be reading why
+        elif close is None or close.code == CloseCode.ABNORMAL_CLOSURE:
             self._over = True
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE})
             self.transport.abort()
@@ -152,6 +156,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()  # so that the client, having read the close, ends the line itself
         self.close_timer = self.loop.call_later(LINGER, self.transport.close)
         self._end_within(2 * LINGER)
 

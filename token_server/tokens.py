@@ -12,8 +12,9 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
 from livekit import api
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from services.asked import Asked
 from services.http import ApiError
 from token_server.names import PERSONALITY_ATTRIBUTE, SESSION_ATTRIBUTE, checked, checked_identity, fresh
 
@@ -38,7 +39,7 @@ ROOM_FIELDS = frozenset(
 """What callers may choose about a room. Recording (egress) and named presets are the operator's."""
 
 
-class TokenRequest(BaseModel):
+class TokenRequest(Asked):
     """The body of LiveKit's standard token endpoint; everything is optional."""
 
     room_name: str = ""

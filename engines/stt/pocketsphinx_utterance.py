@@ -100,9 +100,7 @@ class PocketSphinxUtterance(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open (asyncio calls this): send what was pushed meanwhile."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._closed:
-            self._transport.abort()
-        else:
+        if not self._closed:
             self._transport.writelines(self._unsent)
         self._unsent.clear()
 
@@ -153,12 +151,19 @@ class PocketSphinxUtterance(asyncio.Protocol):
         self._closed = True
         self._worker.holds.discard(self._lose)
         self._flowing.set()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._connecting.done():
+            self._hang_up(self._connecting)
+        else:
+            self._connecting.add_done_callback(self._hang_up)
         for _, waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(self._failure or EngineUnavailable("the utterance was cancelled"))
         self._waiting.clear()
+
+    def _hang_up(self, connecting: asyncio.Task[object]) -> None:
+        """End the line. Before it is whole uvloop closes it twice, and the second time hits somebody else's."""
+        if not connecting.cancelled() and connecting.exception() is None and self._transport is not None:
+            self._transport.abort()
 
 
 def _transcript(payload: bytes) -> Transcript:
