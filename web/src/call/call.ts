@@ -165,7 +165,9 @@ export class Call {
         this.set({ segments: withWords(this.view.segments, { ...words, role, speaker }) });
       }),
       record: current((record) => this.set({ delay: delayOf(record) ?? this.view.delay })),
-      error: current((_, message) => this.set({ problem: problem("agent-failed", { fix: message }) })),
+      error: current((code, message) =>
+        this.set({ problem: problem(code === "full" ? "full" : "agent-failed", { fix: message }) }),
+      ),
     });
   }
 
