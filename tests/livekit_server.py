@@ -117,9 +117,7 @@ def running_livekit_server(
             server.stop()
 
 
-def _start(
-    folder: Path, wanted: int | None, key: str, secret: str, level: str, announced: str | None
-) -> LiveKitServer:
+def _start(folder: Path, wanted: int | None, key: str, secret: str, level: str, announced: str | None) -> LiveKitServer:
     log = folder / "livekit-server.log"
     for _ in range(4):  # another program may take a port between our looking and the server's listening
         port, tcp_port, udp_port = wanted or free_port(), free_port(), free_port(socket.SOCK_DGRAM)
@@ -136,9 +134,7 @@ def _start(
     raise RuntimeError(f"livekit-server doesn't start:\n{log.read_text(errors='replace')}")
 
 
-def _config(
-    port: int, tcp_port: int, udp_port: int, key: str, secret: str, level: str, announced: str | None
-) -> str:
+def _config(port: int, tcp_port: int, udp_port: int, key: str, secret: str, level: str, announced: str | None) -> str:
     behind_relay = {"node_ip": announced, "ips": {"includes": ["127.0.0.1/32"]}, "use_ice_lite": True, "tcp_port": 0}
     return json.dumps(  # JSON is YAML
         {
