@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -125,6 +126,28 @@ class Conversations:
                 return message
             await session.execute(insert(MessageRow).values(conversation_id=session_id, role=message.role, **columns))
         return message
+
+    async def append_all(
+        self, session_id: str, messages: Sequence[StoredMessage], personality: str | None = None
+    ) -> None:
+        """Add messages at the end, making the conversation if it is new; all of them are written, or none.
+
+        Args:
+            session_id: The conversation.
+            messages: In their order.
+            personality: Remembered with the conversation, if given.
+
+        Raises:
+            SessionIdError: The session id can't name a conversation.
+            DatabaseError: The database failed.
+        """
+        check_session_id(session_id)
+        async with self._database.transaction() as session:
+            await self._note(session, session_id, personality=personality)
+            for one in messages:
+                columns = {"role": one.role, "content": storable(one.content), "at": one.at}
+                message = insert(MessageRow).values(conversation_id=session_id, interrupted=one.interrupted, **columns)
+                await session.execute(message)
 
     async def _newest(self, session: AsyncSession, session_id: str) -> StoredMessage | None:
         newest = select(MessageRow).where(MessageRow.conversation_id == session_id).order_by(MessageRow.id.desc())
