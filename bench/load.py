@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import load_report
 from bench.callers import Callers
-from bench.ground import Ground, machine, serving
+from bench.ground import OUT, Ground, machine, serving
 from bench.processes import MB, Sample, processes_of, sample
 from bench.questions import PATIENCE, QUESTIONS
 from bench.socket_caller import frames
@@ -169,7 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rooms", type=int, default=ROOMS, metavar="M", help="people in rooms (%(default)s)")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="T", help="how long (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=OUT / "load.json",
+        metavar="FILE",
+        help="write everything measured to a file (bench/out/load.json)",
+    )
     parser.add_argument("--url", metavar="URL", help="page of a running stack, e.g. http://localhost:8080")
     parser.add_argument("--ws-url", metavar="URL", help="its WebSocket (default: port 8000 of the same host)")
     parser.add_argument(
