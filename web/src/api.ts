@@ -1,6 +1,7 @@
 /** The page's calls to the token server; every refusal becomes a `Trouble` in words. */
 
 import { problem, refusal, Trouble } from "./call/problems.ts";
+import type { Chosen } from "./call/view.ts";
 import { apiKey } from "./stored.ts";
 
 const PATIENCE = 15_000;
@@ -15,7 +16,9 @@ export interface Personality {
 export interface Wish {
   readonly session: string;
   readonly user: string;
-  readonly personality: string | null;
+  /** What others in the room are told the user is called; empty for nothing. */
+  readonly name: string;
+  readonly personality: Chosen | null;
 }
 
 export interface Pass {
@@ -34,10 +37,14 @@ export async function personalities(): Promise<readonly Personality[]> {
  */
 export async function pass(wish: Wish): Promise<Pass> {
   const attributes: Record<string, string> = { session_id: wish.session };
-  if (wish.personality) attributes["personality"] = wish.personality;
+  if (wish.personality) attributes["personality"] = wish.personality.id;
   const answer = await call<{ server_url: string; participant_token: string }>("/api/token", {
     method: "POST",
-    body: JSON.stringify({ participant_identity: wish.user, participant_attributes: attributes }),
+    body: JSON.stringify({
+      participant_identity: wish.user,
+      participant_name: wish.name,
+      participant_attributes: attributes,
+    }),
   });
   return { serverUrl: answer.server_url, token: answer.participant_token };
 }

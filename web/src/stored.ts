@@ -1,9 +1,15 @@
-/** What this browser keeps: the conversation it goes on with, who its user is, their choice, and the server's key. */
+/** What this browser keeps: the conversation it goes on with, who its user is, their choices, and the server's key. */
 
 const SESSION = "voice-node.session";
 const TALKED = "voice-node.talked";
 const USER = "voice-node.user";
 const PERSONALITY = "voice-node.personality";
+const NAME = "voice-node.name";
+const MICROPHONE = "voice-node.microphone";
+const SPEAKER = "voice-node.speaker";
+const PUSH_TO_TALK = "voice-node.push-to-talk";
+const SHORTCUTS = "voice-node.shortcuts";
+const THEME = "voice-node.theme";
 const KEY = "voice-node.key";
 const IN_ADDRESS = "session";
 const LONGEST_SESSION = 200;
@@ -86,6 +92,38 @@ export function chosenPersonality(): string | null {
 
 export function choosePersonality(id: string): void {
   write(lasting, PERSONALITY, id);
+}
+
+/** What others in the same conversation are told the user is called. */
+export const name = lastingText(NAME);
+
+/** The devices chosen, by the browser's ids; null for the system's own. */
+export const microphone = lastingText(MICROPHONE);
+export const speaker = lastingText(SPEAKER);
+
+/** Whether the microphone is open only while something is held. */
+export const pushToTalk = lastingSwitch(PUSH_TO_TALK, false);
+
+/** Whether single keys do something. */
+export const shortcuts = lastingSwitch(SHORTCUTS, true);
+
+/** `light`, `dark`, or null to follow the system. */
+export const theme = lastingText(THEME);
+
+interface Kept<Value> {
+  get(): Value;
+  set(value: Value): void;
+}
+
+function lastingText(key: string): Kept<string | null> {
+  return { get: () => read(lasting, key), set: (value) => write(lasting, key, value || null) };
+}
+
+function lastingSwitch(key: string, usual: boolean): Kept<boolean> {
+  return {
+    get: () => (read(lasting, key) ?? String(usual)) === "true",
+    set: (value) => write(lasting, key, String(value)),
+  };
 }
 
 /** The server's key, kept until the tab is closed. */

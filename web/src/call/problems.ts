@@ -7,6 +7,9 @@ export type ProblemCode =
   | "no-microphone"
   | "microphone-busy"
   | "microphone-lost"
+  | "microphone-switched"
+  | "speaker-failed"
+  | "connection-poor"
   | "server-away"
   | "media-away"
   | "agent-away"
@@ -17,7 +20,8 @@ export type ProblemCode =
   | "removed"
   | "refused"
   | "agent-failed"
-  | "text-not-sent";
+  | "text-not-sent"
+  | "personality-kept";
 
 export interface Problem {
   readonly code: ProblemCode;
@@ -55,7 +59,19 @@ const WORDS: Record<ProblemCode, readonly [title: string, fix: string]> = {
     "The microphone can't be opened.",
     "Another program may be using it: close that program, then start again.",
   ],
-  "microphone-lost": ["The microphone went away.", "Plug it in again, then end the call and start anew."],
+  "microphone-lost": [
+    "The microphone went away.",
+    "Plug it in again, or choose another one in the sound settings. You can type meanwhile.",
+  ],
+  "microphone-switched": ["The microphone went away.", "Another one is used now."],
+  "speaker-failed": [
+    "This speaker can't be used.",
+    "You hear the system's own instead. Check that it is plugged in, or choose another one in the sound settings.",
+  ],
+  "connection-poor": [
+    "Your connection is poor.",
+    "Words may get lost. Go nearer to the router, use a cable, or close what else loads the line.",
+  ],
   "server-away": [
     "The server doesn't answer.",
     "Check that it is running and that you are connected to its network, then start again.",
@@ -79,7 +95,22 @@ const WORDS: Record<ProblemCode, readonly [title: string, fix: string]> = {
   refused: ["The server refused the call.", "Start again; if it stays so, its log says more."],
   "agent-failed": ["The agent has a problem.", "Start again; if it stays so, the agent's log on the server says more."],
   "text-not-sent": ["The message wasn't sent.", "Send it again when the agent is back."],
+  "personality-kept": ["The personality wasn't changed.", "Try again in a moment; the call goes on as it was."],
 };
+
+/** Problems that trying again doesn't solve: somebody has to do something first. */
+const HOPELESS: ReadonlySet<ProblemCode> = new Set([
+  "insecure-page",
+  "browser-too-old",
+  "microphone-refused",
+  "no-microphone",
+  "key-needed",
+  "key-unknown",
+]);
+
+export function worthTrying(met: Problem): boolean {
+  return !HOPELESS.has(met.code);
+}
 
 /** A problem in its own words; `fix` replaces what to do where the server said it better. */
 export function problem(code: ProblemCode, more: { fix?: string | undefined; retryAt?: number } = {}): Problem {

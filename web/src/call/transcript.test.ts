@@ -42,3 +42,9 @@ test("an agent that left says no more", () => {
   assert.deepEqual(after.map((segment) => segment.final), [false, true]);
   assert.equal(withAllFinal(after, "agent"), after);
 });
+
+test("what was begun under one name isn't ascribed to another", () => {
+  const nova = { ...words("b", "Hi", 1, false, "agent"), speaker: "Nova" };
+  const segments = said(nova, { ...words("b", "Hi there", 2, true, "agent"), speaker: "Juno" });
+  assert.deepEqual(segments.map((segment) => [segment.speaker, segment.text]), [["Nova", "Hi there"]]);
+});

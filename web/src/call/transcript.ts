@@ -11,7 +11,7 @@ export type Role = "user" | "agent";
 export interface Segment {
   readonly id: string;
   readonly role: Role;
-  /** Who spoke, where it is neither this page's user nor the agent. */
+  /** What the one who spoke was called then; null for this page's user, and for an agent without a name. */
   readonly speaker: string | null;
   readonly text: string;
   readonly final: boolean;
@@ -40,7 +40,8 @@ export function withWords(segments: readonly Segment[], words: Words): readonly 
     // Nothing was said after all (a reply cut before its first sound); interim words may still follow.
     return words.final && known ? segments.toSpliced(at, 1) : segments;
   }
-  return known ? segments.with(at, words) : [...segments, words];
+  // Who began it said it, though the agent may have become another one since.
+  return known ? segments.with(at, { ...words, speaker: known.speaker }) : [...segments, words];
 }
 
 /** The transcript after a speaker has left: nothing of theirs will change any more. */

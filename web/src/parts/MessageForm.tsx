@@ -2,6 +2,8 @@
 
 import { type SyntheticEvent, useId, useState } from "react";
 
+import { Icon } from "./Icon.tsx";
+
 interface Props {
   readonly enabled: boolean;
   /** Gives whether the message went out. */
@@ -19,7 +21,7 @@ export function MessageForm({ enabled, onSend }: Props) {
     if (!(await onSend(message))) setText((typed) => typed || message);
   };
   return (
-    <form className="line" onSubmit={(event) => void send(event)}>
+    <form className="line message" onSubmit={(event) => void send(event)}>
       <label className="unseen" htmlFor={id}>
         Message to the agent
       </label>
@@ -34,8 +36,8 @@ export function MessageForm({ enabled, onSend }: Props) {
         value={text}
         onChange={(event) => setText(event.target.value)}
       />
-      <button type="submit" data-testid="send" disabled={!enabled || !text.trim()}>
-        Send
+      <button type="submit" className="round send" data-testid="send" aria-label="Send" disabled={!enabled || !text.trim()}>
+        <Icon name="send" />
       </button>
     </form>
   );

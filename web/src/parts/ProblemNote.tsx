@@ -3,16 +3,34 @@
 import { useEffect, useState } from "react";
 
 import type { Problem } from "../call/problems.ts";
+import { Icon } from "./Icon.tsx";
 
-export function ProblemNote({ problem }: { problem: Problem | null }) {
+interface Props {
+  readonly problem: Problem | null;
+  /** Given where it may be put away. */
+  readonly onDismiss?: (() => void) | undefined;
+}
+
+export function ProblemNote({ problem, onDismiss }: Props) {
   return (
-    <div role="alert">
-      {problem && (
-        <div className="problem" data-testid="error" data-code={problem.code}>
-          <strong>{problem.title}</strong>
-          <p>{problem.fix}</p>
-          {problem.retryAt !== null && <Countdown key={problem.retryAt} until={problem.retryAt} />}
-        </div>
+    <div role="alert" className="problem-place">
+      {problem && <ProblemWords problem={problem} onDismiss={onDismiss} />}
+    </div>
+  );
+}
+
+export function ProblemWords({ problem, onDismiss }: Props & { problem: Problem }) {
+  return (
+    <div className="problem" data-testid="error" data-code={problem.code}>
+      <div>
+        <strong>{problem.title}</strong>
+        <p>{problem.fix}</p>
+        {problem.retryAt !== null && <Countdown key={problem.retryAt} until={problem.retryAt} />}
+      </div>
+      {onDismiss && (
+        <button type="button" className="round" aria-label="Put this note away" data-testid="dismiss" onClick={onDismiss}>
+          <Icon name="close" />
+        </button>
       )}
     </div>
   );

@@ -1,18 +1,15 @@
-/** What is going on, in words, with the last turn's delay beside it. */
+/** What is going on, in words. */
 
-import { agentTalks, type CallView } from "../call/view.ts";
-import { ANNOUNCED, STATUS } from "./words.ts";
+import type { CallView } from "../call/view.ts";
+import { announced, status } from "./words.ts";
 
-export function Status({ view }: { view: CallView }) {
+export function Status({ view, agentName }: { view: CallView; agentName: string }) {
   return (
     <div className="status-block">
       <p className="status" data-testid="status" data-state={view.phase}>
-        {STATUS[view.phase]}
+        {status(view, agentName)}
       </p>
-      <p className="delay" data-testid="delay">
-        {view.delay === null || !agentTalks(view.phase) ? "" : `Answered in ${Math.max(0, view.delay).toFixed(2)} s`}
-      </p>
-      <output className="unseen">{ANNOUNCED[view.phase]}</output>
+      <output className="unseen">{announced(view, agentName)}</output>
     </div>
   );
 }

@@ -52,8 +52,8 @@ export function Transcript({ segments, agentName, running }: Props) {
         {segments.length === 0 && <Empty running={running} />}
         <ol data-testid="transcript">
           {segments.map((segment) => (
-            <li key={segment.id} className="entry" data-role={segment.role} data-final={segment.final}>
-              <span className="speaker">{segment.role === "agent" ? agentName : (segment.speaker ?? "You")}</span>
+            <li key={segment.id} className="entry" data-role={segment.role} data-final={segment.final} data-other={segment.role === "user" && segment.speaker !== null}>
+              <span className="speaker">{segment.speaker ?? (segment.role === "agent" ? agentName : "You")}</span>
               <p className="words">{segment.text}</p>
             </li>
           ))}

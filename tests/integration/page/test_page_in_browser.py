@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.e2e.chromium import FLAGS, chromium
+from tests.integration.page.visit import (
+    SOON,
+    conversation,
+    shows,
+    shows_error,
+    shows_state,
+    start,
+    talking,
+    visit,
+)
 from tests.integration.token_server.scripted_agent import ScriptedAgent
 from tests.integration.token_server.stage import Served, serving, until, worker_alive
 from tests.livekit_server import LiveKitServer, running_livekit_server
 from token_server.page import BUILT
-
-SOON = 30_000
-"""Milliseconds that the page is given for anything; they say nothing about how fast it should be."""
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(), headless=True, chromium_sandbox=False, args=list(FLAGS)
-        )
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> Page:
-    """An empty tab that may use its (fake) microphone."""
-    context = await browser.new_context(permissions=["microphone"])
-    context.set_default_timeout(SOON)
-    return await context.new_page()
-
-
-@pytest.fixture
-async def served(environment: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    async with serving(BUILT) as running:
-        yield running
-
-
-async def visit(page: Page, served: Served) -> str:
-    """Open the page; gives the conversation's name."""
-    await page.goto(f"http://127.0.0.1:{served.port}/")
-    return await conversation(page)
-
-
-async def conversation(page: Page) -> str:
-    await page.wait_for_function("new URL(location).searchParams.has('session')")
-    name: str = await page.evaluate("new URL(location).searchParams.get('session')")
-    return name
-
-
-async def start(page: Page) -> None:
-    await page.get_by_test_id("start").click()
-
-
-async def shows_state(page: Page, state: str) -> None:
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-state", state, timeout=SOON)
-
-
-async def shows_error(page: Page, code: str) -> None:
-    error = page.get_by_test_id("error")
-    await expect(error).to_have_attribute("data-code", code, timeout=SOON)
-    assert len((await error.inner_text()).splitlines()) >= 2  # what happened, and what to do
-
-
-async def entries(page: Page) -> list[tuple[str, str, str]]:
-    """The transcript: who, whether final, the words."""
-    found: list[list[str]] = await page.evaluate(
-        """[...document.querySelectorAll('[data-testid=transcript] li')]
-             .map(one => [one.dataset.role, one.dataset.final, one.querySelector('.words').innerText])"""
-    )
-    return [(role, final, words) for role, final, words in found]
-
-
-async def shows(page: Page, *wanted: tuple[str, str, str]) -> None:
-    async def there() -> bool:
-        return await entries(page) == list(wanted)
-
-    await until(there)
-
-
-async def talking(page: Page, served: Served, livekit: LiveKitServer) -> ScriptedAgent:
-    """Start a call that an agent listens to."""
-    name = await visit(page, served)
-    async with worker_alive(served):
-        await start(page)
-        await expect(page.get_by_test_id("stop")).to_be_visible(timeout=SOON)
-        agent = await ScriptedAgent.join(livekit, name)
-        await agent.state("listening")
-        await shows_state(page, "listening")
-    return agent
 
 
 async def test_the_words_of_both_sides_are_shown_interim_ones_replaced(
