@@ -100,9 +100,13 @@ class RoomJob:
                 self._end(NOBODY)
             else:
                 await self._converse(await opening, human, publication)
-        except (EngineError, LibraryError, SessionIdError) as error:
+        except (EngineError, SessionIdError) as error:
             logger.error("%s: %s", FAILED, error)
             await self._fail(error.code if isinstance(error, EngineError) else "failed", str(error))
+        except LibraryError as error:
+            # What it says is for whoever runs the server.
+            logger.error("%s: %s", FAILED, error)
+            await self._fail("unavailable", "the server's database doesn't answer; try again in a few seconds")
         except Exception:
             logger.exception(FAILED)
             await self._fail("failed", "the agent has an error; its log says more")
@@ -195,7 +199,7 @@ class RoomJob:
             return
         wanted = human.attributes.get(PERSONALITY_ATTRIBUTE)
         if wanted and wanted != self._conversation.personality.id:
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(LookupError, LibraryError):
                 await self._conversation.use_personality(wanted)
 
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:

@@ -16,6 +16,7 @@ from livekit.agents.types import TOPIC_CHAT
 from agent.room_audio import is_human
 from conversation.moments import Moments
 from engines.types import Voice
+from library.errors import LibraryError
 from library.personalities import Personality
 
 logger = logging.getLogger("voice_node.agent")
@@ -166,6 +167,9 @@ class RoomRequests:
             found = await (await self._asked()).use_personality(wanted)
         except LookupError as unknown:
             raise _refusal(404, "unknown", str(unknown)) from None
+        except LibraryError as error:
+            logger.error("a choice could not be kept: %s", error)
+            raise _refusal(503, "unavailable", "this can't be kept now; try again later") from None
         return json.dumps({"id": found.id, "name": found.name, "voice": found.voice})
 
     async def _voice(self, call: rtc.RpcInvocationData) -> str:
@@ -174,6 +178,9 @@ class RoomRequests:
             found = await (await self._asked()).use_voice(wanted)
         except LookupError as unknown:
             raise _refusal(404, "unknown", str(unknown)) from None
+        except LibraryError as error:
+            logger.error("a choice could not be kept: %s", error)
+            raise _refusal(503, "unavailable", "this can't be kept now; try again later") from None
         return json.dumps({"id": found.id, "name": found.name})
 
     async def _asked(self) -> Asked:

@@ -162,19 +162,20 @@ class Conversation:
 
         Raises:
             LookupError: There is no such personality.
+            LibraryError: The choice can't be kept now; all is as before.
         """
         personality = await self.library.personalities.get(personality_id)
         if personality is None:
             raise LookupError(f"there is no personality '{personality_id}'; GET /api/personalities lists them")
         voice = await self.library.voices.resolve(personality.voice)
+        await self.library.conversations.remember(
+            self.caller.session_id, personality=personality.id, voice=voice.id, user=self.caller.user
+        )
         assert self._agent is not None
         await self._agent.update_instructions(personality.prompt)
         self._personality = personality
         self._tts.voice, self._tts.language = voice, personality.language
         self._ear.language, self._ear.patience = personality.language, personality.patience
-        await self.library.conversations.remember(
-            self.caller.session_id, personality=personality.id, voice=voice.id, user=self.caller.user
-        )
         return personality
 
     async def use_voice(self, voice_id: str) -> Voice:
@@ -182,12 +183,13 @@ class Conversation:
 
         Raises:
             LookupError: There is no such voice.
+            LibraryError: The choice can't be kept now; all is as before.
         """
         voice = await self.library.voices.get(voice_id)
         if voice is None:
             raise LookupError(f"there is no voice '{voice_id}'; GET /api/voices lists them")
-        self._tts.voice = voice
         await self.library.conversations.remember(self.caller.session_id, voice=voice.id)
+        self._tts.voice = voice
         return voice
 
     def heard(self, turn: int, at: float) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from engines.types import EngineUnavailable, Message
+from library import DatabaseError
 from settings import Settings
 from tests.integration.conversation.scene import Scene, a_scene, quiet_personality
 from tests.speech import spoken
@@ -129,6 +131,23 @@ async def test_personality_and_voice_change_while_it_goes_on(scene: Scene) -> No
         await conversation.use_personality("nobody")
     with pytest.raises(LookupError, match="no voice 'nobody'"):
         await conversation.use_voice("nobody")
+
+
+async def test_a_choice_that_cannot_be_kept_changes_nothing(scene: Scene) -> None:
+    conversation = await scene.open(personality=await quiet_personality(scene.library))
+    before = conversation.personality
+    other = sqlite3.connect(str(scene.library.database.url.database), isolation_level=None, timeout=5)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseError, match="is locked"):
+            await conversation.use_personality("assistant")
+    finally:
+        other.close()
+    assert conversation.personality == before
+    await conversation.type("who are you")
+    await scene.until(lambda: scene.replies == 1)
+    assert scene.chat.asked[-1][0].content == before.prompt
+    assert scene.tts.voices[-1] == before.voice
 
 
 async def test_a_failing_chat_engine_is_told_and_the_conversation_goes_on(scene: Scene) -> None:
