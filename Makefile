@@ -18,7 +18,7 @@ export EXTRAS TEST_APT UPGRADE
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-test lint format types doctor bench bench-load bench-recovery lock clean
+.PHONY: help run test setup setup-test lint format types doctor audit bench bench-load bench-recovery lock clean
 
 help: ## List the commands and variables
 	@$(PYTHON) tools/help.py Makefile
@@ -46,6 +46,9 @@ types: setup-test ## Types, strictly
 
 doctor: setup ## Say what is missing or in the way, and start nothing
 	@exec $(VENV)/python launcher.py --check $(ARGS)
+
+audit: setup-test ## Ask PyPI and npm for known vulnerabilities of what is pinned
+	@$(VENV)/python tools/audit.py
 
 bench: setup-test ## Measure from the end of speech to the first audible reply, by stage
 	@exec $(VENV)/python bench/voice_to_voice.py $(ARGS)

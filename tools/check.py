@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+from audit import AuditError, audit
 from page import node
 from steps import ROOT, VENV, StepFailed, run, say, together
 
@@ -39,6 +40,18 @@ class Checks:
         else:
             say(f"  ok   {title} ({time.monotonic() - begun:.1f} s)")
 
+    def audit(self) -> None:
+        """Ask what is known against the packages that are pinned; where nobody knows, say so."""
+        try:
+            wrong, away = audit()
+        except AuditError as error:
+            wrong, away = [str(error)], []
+        said = "".join(f"\n       {line}" for line in (*wrong, *away))
+        if wrong:
+            with self._lock:
+                self.failed.append("dependency audit")
+        say(f"  {'FAIL' if wrong else 'ok  '} dependency audit (make audit){said}")
+
 
 def main(arguments: list[str]) -> int:
     """Run every check; 0 where all of them passed."""
@@ -58,7 +71,7 @@ def main(arguments: list[str]) -> int:
         tools = sorted(map(str, (ROOT / "tools").glob("*.py")))
         checks.check("types of tools (mypy)", str(bin_folder / "mypy"), *tools)
 
-    together(style, types)
+    together(style, types, checks.audit)
     if checks.failed:
         say(f"  These checks FAILED, so this run will: {', '.join(checks.failed)}")
     say("Testing")
