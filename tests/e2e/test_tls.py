@@ -6,15 +6,19 @@ launcher's own certificate has; nothing else about its checks is switched off.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from tests.e2e.chromium import browsing
 from tests.e2e.legacy_client import HEARD_RATE, LegacyClient
@@ -66,7 +70,7 @@ def test_every_part_is_well_and_knows_it_of_the_others(secure: SecureStack) -> N
 async def test_somebody_talks_on_the_page(secure: SecureStack, tmp_path: Path) -> None:
     microphone = microphone_file(tmp_path / "microphone.wav", [Line(QUESTION, "awb")], 6.0)
     flags = (f"--host-resolver-rules=MAP {NAME} 127.0.0.1", f"--ignore-certificate-errors-spki-list={secure.key()}")
-    async with browsing(tmp_path / "profile", microphone, more=flags) as browser:
+    async with browsing(tmp_path / "profile", microphone, once=False, more=flags) as browser:
         page = browser.page
         sockets: list[str] = []
         page.on("websocket", lambda socket: sockets.append(socket.url))
@@ -74,11 +78,35 @@ async def test_somebody_talks_on_the_page(secure: SecureStack, tmp_path: Path) -
         assert await page.evaluate("isSecureContext")
         await page.get_by_test_id("start").click()
         words = page.locator("[data-testid=transcript] li[data-role=user][data-final=true] .words")
-        await expect(words).to_have_count(1, timeout=PATIENCE * 1000)
+        await expect(words.first).to_be_visible(timeout=PATIENCE * 1000)
         await browser.sound(1.0)
         assert sockets and all(url.startswith(f"wss://{NAME}:{secure.ports['PAGE_PORT']}/rtc") for url in sockets)
-        await page.get_by_test_id("stop").click()
         assert not [line for line in browser.console if line.startswith(("error", "uncaught"))], browser.console
+        await goes_on_without_the_page_server(secure, page, sockets)
+        await page.get_by_test_id("stop").click()
+        assert not [line for line in browser.console if line.startswith("uncaught")], browser.console
+
+
+def serves(secure: SecureStack) -> bool:
+    return answer(f"{secure.page}/health", trust=secure.trust)[0] == 200
+
+
+async def goes_on_without_the_page_server(secure: SecureStack, page: Page, sockets: list[str]) -> None:
+    """The server that signalling goes through is killed and comes back; the call finds it again by itself."""
+    (pid,) = [pid for pid, command in secure.processes().items() if "-m token_server" in command]
+    before = len(sockets)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE):
+        while len(sockets) == before or not await asyncio.to_thread(serves, secure):  # noqa: ASYNC110 - the page tries
+            await asyncio.sleep(0.2)
+    await expect(page.get_by_test_id("status")).to_have_attribute(
+        "data-state", re.compile("listening|thinking|speaking"), timeout=PATIENCE * 1000
+    )
+    await page.get_by_test_id("message").fill("What can you do for me?")
+    await page.keyboard.press("Enter")
+    mine = page.locator("[data-testid=transcript] li[data-role=user] .words", has_text="What can you do for me?")
+    await expect(mine).to_be_visible(timeout=PATIENCE * 1000)
+    await expect(page.get_by_test_id("error")).to_have_count(0, timeout=PATIENCE * 1000)
 
 
 async def test_a_legacy_client_talks_over_wss(secure: SecureStack) -> None:
