@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.runs < 1:
         parser.error("--runs must be at least 1")
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)  # each attempt to mend a line that was cut is no news here
     here = machine()
     print(f"{here['cpu']}, {here['cores']} cores, Python {here['python']}")
     found: list[Recovery] = []
