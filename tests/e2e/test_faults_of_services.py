@@ -45,7 +45,10 @@ def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def test_the_next_turn_is_answered(stacks: Stacks, service: str, kind: str) -> None:
     conversations, services = stacks
     aloud = service == "stt"
-    talks = OnSocket(conversations), InRoom(conversations)
+    talks: list[OnSocket | InRoom] = [OnSocket(conversations), InRoom(conversations)]
+    if aloud:
+        # One at a time is heard: two speakers, two recognizers and a service that starts are much for two cores.
+        del talks[1 if kind == "killed" else 0]
     try:
         await healed(services)
         await asyncio.gather(*(talk.connect() for talk in talks))
