@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 from tests.e2e.stack import Stack
 
+OUT = Path(__file__).resolve().parent / "out"
+"""Where figures are written to where no file is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:

@@ -36,10 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import load_report
 from bench.callers import Callers
-from bench.ground import Ground, machine, serving
+from bench.ground import OUT, Ground, machine, serving
 from bench.processes import MB, Sample, processes_of, sample
 from bench.questions import PATIENCE, QUESTIONS
 from bench.socket_caller import frames
+from bench.stub_ear import stub_ear
 
 CONVERSATIONS, ROOMS = 8, 0
 """What a machine of 2 cores holds with the embedded engines."""
@@ -168,12 +169,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rooms", type=int, default=ROOMS, metavar="M", help="people in rooms (%(default)s)")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="T", help="how long (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=OUT / "load.json",
+        metavar="FILE",
+        help="write everything measured to a file (bench/out/load.json)",
+    )
     parser.add_argument("--url", metavar="URL", help="page of a running stack, e.g. http://localhost:8080")
     parser.add_argument("--ws-url", metavar="URL", help="its WebSocket (default: port 8000 of the same host)")
+    parser.add_argument(
+        "--ear",
+        choices=("embedded", "stub"),
+        default="embedded",
+        help="stub: no recognizer, every utterance is the same question; shows what conversations themselves cost",
+    )
     asked = parser.parse_args(arguments)
     if asked.conversations < 0 or asked.rooms < 0 or asked.conversations + asked.rooms < 1 or asked.minutes <= 0:
         parser.error("somebody must talk for some time: --conversations or --rooms, and --minutes, above 0")
+    if asked.ear == "stub" and (asked.url or asked.ws_url):
+        parser.error("--ear stub is for a stack of its own, without --url")
     try:
         check_local(asked.url, asked.ws_url)
     except NotHere as error:
@@ -181,12 +197,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = machine()
     print(f"{here['cpu']}, {here['cores']} cores, Python {here['python']}, load average {os.getloadavg()[0]:.1f}")
     print(f"{asked.conversations} conversations, {asked.rooms} rooms, {asked.minutes:g} minutes; Ctrl-C ends it")
-    with serving(asked.url, asked.ws_url) as ground:
+    with contextlib.ExitStack() as running:
+        environment = running.enter_context(stub_ear()) if asked.ear == "stub" else None
+        ground = running.enter_context(serving(asked.url, asked.ws_url, environment))
         time.sleep(3.0)  # what was just started settles
         load = Load(ground, asked.conversations, asked.rooms, asked.minutes)
         asyncio.run(load.run())
     measured = {"machine": here, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **load.measured()}
-    measured |= {"conversations": asked.conversations, "rooms": asked.rooms, "minutes": asked.minutes}
+    measured |= {"ear": asked.ear, "conversations": asked.conversations, "rooms": asked.rooms, "minutes": asked.minutes}
     load_report.show(measured)
     for turn in load.callers.turns:
         if turn.outcome == "unanswered":

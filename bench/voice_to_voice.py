@@ -32,7 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.ground import machine, serving
+from bench.ground import OUT, machine, serving
 from bench.questions import PATIENCE, QUESTIONS, STAGES, ended_at, heard_at, question
 from tests.e2e.legacy_client import LegacyClient
 from tests.e2e.room_client import RoomClient
@@ -154,7 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--turns", type=int, default=20, metavar="N", help="questions per transport (default 20)")
     parser.add_argument("--transport", choices=("ws", "room", "both"), default="both")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=OUT / "voice_to_voice.json",
+        metavar="FILE",
+        help="write everything measured to a file (bench/out/voice_to_voice.json)",
+    )
     parser.add_argument("--url", metavar="URL", help="page of a running stack, e.g. http://localhost:8080")
     parser.add_argument("--ws-url", metavar="URL", help="its WebSocket (default: port 8000 of the same host)")
     asked = parser.parse_args(arguments)

@@ -7,6 +7,8 @@ The ear tells time by the sound it hears. So sound is handed on no faster than i
   after a line that stood still, it goes on a little faster than real time until the delay is gone.
 - A client that stops sending (push to talk, a detector of its own) would leave the ear in the middle of a
   turn. `SILENCE_AFTER` its last sound, silence is put in, in real time, for `SILENCE_FOR`.
+- A client that has sent without a gap for long has an open microphone: what stops is its line, and what was said
+  meanwhile is yet to come. Silence would cut its sentence in two, so it is put in after `STALL` only.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ CATCH_UP = 1.25
 """How much faster."""
 SILENCE_AFTER = 0.1
 """Seconds after the time of the client's last sound at which silence is put in."""
+STALL = 1.0
+"""The same where the client has an open microphone; what a line holds up for longer breaks a turn."""
+OPEN_AFTER = 8.0
+"""Seconds without a gap after which a microphone counts as open: few hold a key or speak for so long."""
+IN_TIME = 0.3
+"""Seconds by which an open microphone's sound may be late; what a stalled line held up comes all at once."""
 SILENCE_FOR = 60.0
 """Seconds of silence put in; any turn has ended by then."""
 
@@ -59,6 +67,14 @@ class Microphone(io.AudioInput):
         """When all sound that came would be over, had it been spoken from its arrival on."""
         self._empty_since = -_NEVER
         self._silence_due = -_NEVER
+        self._first = 0.0
+        """When the first of the sound without a gap came."""
+        self._begun = 0.0
+        """When it began, were none of it late."""
+        self._length = 0.0
+        """Its seconds."""
+        self._late = 0.0
+        """Seconds by which its newest was late."""
 
     def push(self, data: bytes) -> None:
         """Take a message; half a sample waits for its other half.
@@ -72,9 +88,24 @@ class Microphone(io.AudioInput):
         lasts_until = max(self._lasts_until, now) + len(data) / 2 / HEARD_RATE
         if lasts_until - now > AHEAD:
             raise TooFarAhead
+        self._note_length(now, len(data) / 2 / HEARD_RATE)
         self._arrived, self._lasts_until = now, lasts_until
         self._pcm += data
         self._more.set()
+
+    def _note_length(self, now: float, seconds: float) -> None:
+        """Follow how long the client has sent without a gap."""
+        self._late = now - self._begun - self._length
+        if self._late > STALL + IN_TIME:
+            self._first = self._begun = now
+            self._length = self._late = 0.0
+        elif self._late < IN_TIME:  # its clock and ours differ a little
+            self._begun = now - self._length
+        self._length += seconds
+
+    @property
+    def _open(self) -> bool:
+        return self._arrived - self._first >= OPEN_AFTER and self._late < IN_TIME
 
     def close(self) -> None:
         """No more sound comes; idempotent."""
@@ -113,8 +144,10 @@ class Microphone(io.AudioInput):
     def _silent(self, now: float) -> tuple[rtc.AudioFrame | None, float]:
         """The next silence to put in, or the time at which it is due."""
         # A live client's next chunk comes when the one before it is over; sound sent ahead has long arrived.
-        expected = max(self._empty_since, min(self._lasts_until, self._arrived + CREDIT))
-        begins = expected + SILENCE_AFTER
+        if self._open:
+            begins = max(self._empty_since, self._begun + self._length) + STALL
+        else:
+            begins = max(self._empty_since, min(self._lasts_until, self._arrived + CREDIT)) + SILENCE_AFTER
         if now >= begins + SILENCE_FOR:
             return None, _NEVER
         due = max(begins, self._silence_due)

@@ -12,6 +12,7 @@ from fastapi import FastAPI, WebSocket
 
 from compat_ws.call import Converse, converse, serve_call
 from compat_ws.equipment import Equipment, places_for
+from compat_ws.garbage import sweep
 from conversation.latency import LatencyHistograms
 from engines.select import Chosen
 from library import LibraryError
@@ -40,10 +41,11 @@ def create(settings: Settings, engines: Chosen, begin: Converse = converse) -> F
             logger.error("%s", error)
             raise
         app.state.equipment = equipment
-        warming = asyncio.create_task(equipment.warm_up())
+        tasks = [asyncio.create_task(equipment.warm_up()), asyncio.create_task(sweep(), name="garbage")]
         yield
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await equipment.aclose()
 
     async def health() -> tuple[bool, dict[str, Any]]:

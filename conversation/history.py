@@ -131,11 +131,12 @@ class History:
             )
 
     async def _write_all(self) -> None:
+        tried: Said | None = None
         while True:
             while self._waiting:
                 said = self._waiting[0]
                 try:
-                    await self._append(said)
+                    await self._append(said, again=said is tried)
                 except LeaseLost:
                     logger.info("another process holds the conversation now", extra={"session": self._session_id})
                     self._lost = True
@@ -145,6 +146,7 @@ class History:
                         self._on_lost()
                     return
                 except DatabaseError:  # which the library has told about
+                    tried = said
                     await asyncio.sleep(AGAIN_AFTER)
                     continue
                 except Exception:
@@ -160,7 +162,7 @@ class History:
             self._more.clear()
             await self._more.wait()
 
-    async def _append(self, said: Said) -> None:
+    async def _append(self, said: Said, again: bool) -> None:
         row = await self._lease.row_of(said.draft) if self._lease and said.draft else None
         await self._library.conversations.append(
             self._session_id,
@@ -170,6 +172,7 @@ class History:
             interrupted=said.interrupted,
             lease=self._lease,
             row=row,
+            again=again,
         )
 
 

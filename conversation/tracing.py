@@ -33,7 +33,7 @@ logger = logging.getLogger("voice_node.tracing")
 PATH = "v1/traces"
 """Where a collector takes traces, below its address."""
 QUEUE, BATCH = 512, 128
-"""Spans that wait at most, and that go out together; a turn has up to nine."""
+"""Spans that wait at most, and that go out together; a turn has up to five."""
 SEND_EVERY = 1000
 """Milliseconds between two batches."""
 GOODBYE = 1.5

@@ -44,11 +44,13 @@ def engines(settings: Settings, parts: Sequence[Part]) -> Iterator[Finding]:
 
 def models(settings: Settings) -> Iterator[Finding]:
     """Whether the models and cloud engines that are configured can be used by this version, and are there."""
+    configured = False
     for variable, kind, name in MODELS:
         field = variable.lower()
         value = getattr(settings.engines, field)
         if value == type(settings.engines).model_fields[field].default:
             continue
+        configured = True
         lacks = TABLES[kind][name].lacks(settings)
         if lacks:
             yield warn(f"{variable} is set, for {kind}: {lacks}")
@@ -56,6 +58,8 @@ def models(settings: Settings) -> Iterator[Finding]:
             yield fail(f"{variable}={value}: there is no such folder")
         else:
             yield ok(f"{variable} is set: {name} can answer")
+    if not configured:
+        yield ok("models: none configured; the embedded engines bring theirs along")
 
 
 def keys(settings: Settings) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import ssl
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ async def ask(address: str, limit: float, context: ssl.SSLContext | None = None)
         context: Which certificates are trusted, for `https://`.
 
     Returns:
-        Status (0 where nobody answers) and the beginning of the body, or the reason.
+        Status (0 where nobody answers) and the reason; where the answer names none, the beginning of its body.
     """
     url = urlsplit(address)
     try:
@@ -34,10 +36,19 @@ async def ask(address: str, limit: float, context: ssl.SSLContext | None = None)
                 body = await reader.read(LONGEST_ANSWER)
             finally:
                 writer.close()
-        return int(head.split()[1]), " ".join(body.decode(errors="replace").split())
+        return int(head.split()[1]), _reason(body.decode(errors="replace"))
     except TimeoutError:
         return 0, f"no answer within {limit:g} s"
     except ssl.SSLError as error:  # somebody is there, and can't be believed
         return 495, f"its certificate isn't the one expected ({error.reason or error})"
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
         return 0, f"no answer ({type(error).__name__})"
+
+
+def _reason(body: str) -> str:
+    """What our parts give as the reason, or the body in one line."""
+    with contextlib.suppress(ValueError):
+        said = json.loads(body)
+        if isinstance(said, dict) and isinstance(said.get("reason"), str):
+            body = said["reason"]
+    return " ".join(body.split())

@@ -31,7 +31,7 @@ ASK_LIMIT = 5.0
 WAIT_LIMIT = 60.0
 """Seconds others wait for a part to become healthy: a page that says what is missing is better than none."""
 
-SILENT_START = 120.0
+SILENT_START = 180.0
 """Seconds in which a part that starts must have answered at all, if only that it isn't ready."""
 
 GRACE = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -78,6 +79,7 @@ class Conversations:
         user: str | None = None,
         lease: Lease | None = None,
         row: int | None = None,
+        again: bool = False,
     ) -> StoredMessage:
         """Add a message at the end, making the conversation if it is new; all of it is written, or nothing.
 
@@ -91,6 +93,8 @@ class Conversations:
             user: Remembered with the conversation, if given.
             lease: The writer's lease; given one, the message is written only while that lease holds the conversation.
             row: Number of the draft whose place it takes (library/drafts.py).
+            again: Whether an earlier attempt failed; its message may be there all the same, where the database went
+                away after it had written it. It is then not written twice.
 
         Raises:
             LeaseLost: Another holder has the conversation now; the lease knows it from then on.
@@ -118,8 +122,37 @@ class Conversations:
                 taken = await session.execute(draft.values(role=message.role, **columns).returning(MessageRow.id))
                 if taken.first() is not None:
                     return message
+            if again and await self._newest(session, session_id) == message:
+                return message
             await session.execute(insert(MessageRow).values(conversation_id=session_id, role=message.role, **columns))
         return message
+
+    async def append_all(
+        self, session_id: str, messages: Sequence[StoredMessage], personality: str | None = None
+    ) -> None:
+        """Add messages at the end, making the conversation if it is new; all of them are written, or none.
+
+        Args:
+            session_id: The conversation.
+            messages: In their order.
+            personality: Remembered with the conversation, if given.
+
+        Raises:
+            SessionIdError: The session id can't name a conversation.
+            DatabaseError: The database failed.
+        """
+        check_session_id(session_id)
+        async with self._database.transaction() as session:
+            await self._note(session, session_id, personality=personality)
+            for one in messages:
+                columns = {"role": one.role, "content": storable(one.content), "at": one.at}
+                message = insert(MessageRow).values(conversation_id=session_id, interrupted=one.interrupted, **columns)
+                await session.execute(message)
+
+    async def _newest(self, session: AsyncSession, session_id: str) -> StoredMessage | None:
+        newest = select(MessageRow).where(MessageRow.conversation_id == session_id).order_by(MessageRow.id.desc())
+        row = await session.scalar(newest.limit(1))
+        return StoredMessage(_role(row.role), row.content, row.at, row.interrupted) if row else None
 
     async def get(self, session_id: str) -> Conversation | None:
         """What the conversation was last held with; None if there is no such conversation.

@@ -44,8 +44,9 @@ RENEWAL = 0.5
 STRANDED = 300.0
 """Seconds after which a conversation ends whose lease could neither be renewed nor read: others may have taken it."""
 
-PATIENCE = 1.0
-"""Seconds that a renewal waits for others that write; the next one follows anyway."""
+PATIENCE = 3.0
+"""Seconds that a renewal waits for others that write. On a machine without a free core they may take a second or two,
+and it is no use to call that a database that is locked."""
 
 START_PATIENCE = 20.0
 """Seconds that the first one waits."""
@@ -343,7 +344,7 @@ class LeaseHolder:
             waited = 0.0
             while not await self._done(renewal, RENEWAL):
                 waited += RENEWAL
-                if waited >= EXPIRY:
+                if waited > PATIENCE:
                     self._fail("the database doesn't answer")
             await renewal
         except asyncio.CancelledError:

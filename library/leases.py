@@ -115,9 +115,9 @@ class Leases:
             claimed it, or another caller was first.
 
         Raises:
-            DatabaseError: The database failed, or others are writing: the holder may be waiting for them just as we.
+            DatabaseError: The database failed, or others write for long: the holder may be waiting for them just as we.
         """
-        async with self._database.transaction(patience=0.0) as session:
+        async with self._database.transaction(patience=RENEWAL) as session:
             now = self._now()
             taken = (
                 update(LeaseTable)

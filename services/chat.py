@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from pydantic import StringConstraints
 from engines import wire
 from engines.select import named
 from engines.types import ChatModel, EngineError
+from library import LibraryError
 from services import chat_openai, sse
 from services.asked import Asked
 from services.chat_turns import SessionLocks, Turn
@@ -20,6 +22,8 @@ from services.errors import error_body
 from services.live import LiveResponse, while_listening
 from services.part import Part
 from settings import Settings
+
+logger = logging.getLogger("voice_node.services")
 
 LONGEST_TEXT = 20_000
 
@@ -102,7 +106,7 @@ async def _whole(turn: Turn, part: Part[ChatModel]) -> dict[str, Any]:
 
 
 async def _events(turn: Turn, part: Part[ChatModel]) -> AsyncGenerator[bytes, None]:
-    """The turn as server-sent events; an engine that fails midway ends them with an error."""
+    """The turn as server-sent events; an engine or a database that fails midway ends them with an error."""
     said: list[str] = []
     try:
         async with aclosing(part.timed(turn.pieces())) as pieces:
@@ -113,6 +117,11 @@ async def _events(turn: Turn, part: Part[ChatModel]) -> AsyncGenerator[bytes, No
         if not said:
             raise
         yield sse.event(error_body(error.code, error.message))
+    except LibraryError as error:
+        if not said:
+            raise
+        logger.error("a turn could not be stored: %s", error, extra={"session": turn.session_id})
+        yield sse.event(error_body("unavailable", "The turn can't be kept now; ask again later."))
     else:
         yield sse.event(_answer(turn, "".join(said)))
     yield sse.done()

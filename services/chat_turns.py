@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from engines.types import ChatModel, Message
-from library import Library, Personality
+from library import Library, Personality, StoredMessage
 
 
 class SessionLocks:
@@ -89,7 +89,7 @@ class Turn:
 
     async def _write(self, asked_at: float, said: str, *, interrupted: bool) -> None:
         assert self.personality is not None
-        append = self.library.conversations.append
-        await append(self.session_id, "user", self.text, at=asked_at, personality=self.personality.id)
+        turn = [StoredMessage("user", self.text, asked_at)]
         if said.strip():
-            await append(self.session_id, "assistant", said.strip(), interrupted=interrupted)
+            turn.append(StoredMessage("assistant", said.strip(), time.time(), interrupted))
+        await self.library.conversations.append_all(self.session_id, turn, personality=self.personality.id)

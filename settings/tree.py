@@ -229,7 +229,7 @@ class Engines(_Group):
     cartesia_api_key: str = Field("", description="Key for Cartesia (speech).")
     huggingface_api_key: str = Field("", description="Token for gated Hugging Face models.")
     stt_deadline: float = Field(
-        3.0,
+        5.0,
         gt=0,
         le=120,
         description="Seconds a recognizer has for the text of what it has heard; then it is left. Of each engine that a"
@@ -246,7 +246,7 @@ class Engines(_Group):
         4.0, gt=0, le=600, description="Seconds a chat model has for each further piece of a reply."
     )
     tts_deadline: float = Field(
-        3.0,
+        4.0,
         gt=0,
         le=600,
         description="Seconds a voice has for the first and each further piece of sound. Raise it for a cloned voice on"

@@ -90,7 +90,12 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 @contextlib.contextmanager
 def running_livekit_server(
-    *, port: int | None = None, key: str | None = None, secret: str | None = None, level: str = "info"
+    *,
+    port: int | None = None,
+    key: str | None = None,
+    secret: str | None = None,
+    level: str = "info",
+    announced: str | None = None,
 ) -> Iterator[LiveKitServer]:
     """Run a livekit-server until the block is left.
 
@@ -99,25 +104,27 @@ def running_livekit_server(
         key: Its key; a new one where None.
         secret: Its secret; a new one where None.
         level: What it logs (debug, info, warn, error).
+        announced: A loopback address that clients are told to send media to, at the server's UDP port. A relay of the
+            test's listens there: the server itself is on 127.0.0.1 and tries no way to them of its own.
     """
     key = key or "API" + secrets.token_hex(6)
     secret = secret or secrets.token_hex(24)
     with tempfile.TemporaryDirectory(prefix="livekit-server-") as folder:
-        server = _start(Path(folder), port, key, secret, level)
+        server = _start(Path(folder), port, key, secret, level, announced)
         try:
             yield server
         finally:
             server.stop()
 
 
-def _start(folder: Path, wanted: int | None, key: str, secret: str, level: str) -> LiveKitServer:
+def _start(folder: Path, wanted: int | None, key: str, secret: str, level: str, announced: str | None) -> LiveKitServer:
     log = folder / "livekit-server.log"
     for _ in range(4):  # another program may take a port between our looking and the server's listening
         port, tcp_port, udp_port = wanted or free_port(), free_port(), free_port(socket.SOCK_DGRAM)
         # Through the environment, so that the secret stands in no process list. It reads more LIVEKIT_ variables, which
         # may be another server's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
-        environment["LIVEKIT_CONFIG"] = _config(port, tcp_port, udp_port, key, secret, level)
+        environment["LIVEKIT_CONFIG"] = _config(port, tcp_port, udp_port, key, secret, level, announced)
         with log.open("wb") as output:
             process = _spawn(environment, output)
         server = LiveKitServer(port, tcp_port, udp_port, key, secret, process, log)
@@ -127,7 +134,8 @@ def _start(folder: Path, wanted: int | None, key: str, secret: str, level: str) 
     raise RuntimeError(f"livekit-server doesn't start:\n{log.read_text(errors='replace')}")
 
 
-def _config(port: int, tcp_port: int, udp_port: int, key: str, secret: str, level: str) -> str:
+def _config(port: int, tcp_port: int, udp_port: int, key: str, secret: str, level: str, announced: str | None) -> str:
+    behind_relay = {"node_ip": announced, "ips": {"includes": ["127.0.0.1/32"]}, "use_ice_lite": True, "tcp_port": 0}
     return json.dumps(  # JSON is YAML
         {
             "port": port,
@@ -142,6 +150,7 @@ def _config(port: int, tcp_port: int, udp_port: int, key: str, secret: str, leve
                 "enable_loopback_candidate": True,
                 "interfaces": {"includes": ["lo"]},
                 "stun_servers": ["127.0.0.1:9"],  # none given means Google's
+                **(behind_relay if announced else {}),
             },
         }
     )

@@ -6,6 +6,7 @@ for anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -13,9 +14,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
+from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.sockets import unknown_path
 from settings import Settings
 from token_server.addresses import http_form, server_url
 
@@ -34,18 +37,33 @@ _FIXED_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=(), display-capture=()",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_SECURE = "max-age=31536000"
+"""A browser that saw the page over TLS asks for it over nothing else for a year."""
 
 
 class Page(StaticFiles):
-    """`web/dist`, built or not yet."""
+    """`web/dist`, built or not yet.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where it is.
+        others: Routes before it, whose paths are not the page's, whatever the method.
+    """
+
+    def __init__(self, folder: Path, others: Sequence[BaseRoute]) -> None:
         super().__init__(directory=folder, html=True, check_dir=False)
         self._index = folder / "index.html"
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; say so where the page isn't built."""
+        if scope["type"] == "websocket":
+            await unknown_path(scope, receive, send)
+            return
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in self._others):
+            raise HTTPException(405)
         if not self._index.is_file():
             if self.get_path(scope) not in (".", "index.html"):
                 raise HTTPException(404)
@@ -72,6 +90,8 @@ class Headed:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_FIXED_HEADERS)
+                if request.url.scheme == "https":
+                    headers["Strict-Transport-Security"] = _SECURE
                 headers["Content-Security-Policy"] = _policy(request, self.settings)
                 headers.setdefault("Cache-Control", _caching(request.url.path, message["status"]))
             await send(message)
@@ -88,7 +108,7 @@ def mount_page(app: FastAPI, settings: Settings, folder: Path = BUILT) -> None:
         folder: The built page.
     """
     app.add_middleware(Headed, settings=settings)
-    app.mount("/", Page(folder), name="page")
+    app.mount("/", Page(folder, tuple(app.routes)), name="page")
 
 
 def _caching(path: str, status: int) -> str:

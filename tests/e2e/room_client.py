@@ -142,6 +142,11 @@ class RoomClient:
         await self._arrivals.until(lambda: len(self.turns) > number, f"latency record {number}")
         return self.turns[number]
 
+    async def error(self, number: int = 0) -> dict[str, str]:
+        """The error with this number (from 0) that the agent told."""
+        await self._arrivals.until(lambda: len(self.errors) > number, f"error {number}")
+        return self.errors[number]
+
     async def sound(self, seconds: float, since: int = 0, patience: float = PATIENCE) -> None:
         """Return once this much sound (not silence) of the agent was received after the piece `since`."""
         await self._arrivals.until(lambda: self.spoken(since) >= seconds, f"{seconds} s of the agent's sound", patience)

@@ -63,6 +63,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_variables_that_are_named_exist(page: Path) -> None:
     known = {name.upper() for group in GROUPS for name in group.model_fields}
+    known |= {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}  # of OpenTelemetry
     quoted = re.findall(r"`([A-Z][A-Z_]{2,})(?:=[^`]*)?`", page.read_text(encoding="utf-8"))
     assert set(quoted) - known - NOT_SETTINGS == set()
 

@@ -72,6 +72,9 @@ async def test_when_every_place_is_taken_the_next_is_told_to_try_later(open_hous
             told, code, _ = await ending(client)
         assert (told[-1]["code"], code) == ("full", 1013)
         assert re.search(r"try again in \d+ s", told[-1]["message"])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", timeout=30) as http:
+            refused = 'voice_node_calls_refused_total{reason="full",transport="websocket"} 1.0'
+            assert refused in (await http.get("/metrics")).text
         async with await house.call("s1"):
             pass
     await until(lambda: house.equipment.places.held == 0)

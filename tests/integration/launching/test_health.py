@@ -34,6 +34,7 @@ async def answering(answer: bytes | None) -> AsyncIterator[str]:
         (b"HTTP/1.1 200 OK\r\n\r\nfine", (200, "fine")),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\nno\n  model", (503, "no model")),
         (b"HTTP/1.1 200 OK\r\n\r\n", (200, "")),
+        (b'HTTP/1.1 503 No\r\n\r\n{"status": "unavailable", "reason": "no database"}', (503, "no database")),
     ],
 )
 async def test_the_status_and_the_words_are_told(answer: bytes, heard: tuple[int, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,31 @@ async def test_an_engine_that_fails_midway_ends_the_stream_with_the_error(
         {"error": {"code": "unavailable", "message": "The model died."}},
         "[DONE]",
     ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_that_cannot_be_kept_is_told_and_leaves_no_half(
+    client: httpx.AsyncClient, tmp_path: Path, stream: bool
+) -> None:
+    asked = {"text": "hello", "session_id": "s", "stream": stream}
+    other = sqlite3.connect(tmp_path / "data" / "voice-node.db", isolation_level=None, timeout=5)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        answer = await client.post("/chat", json=asked)
+        if stream:
+            *_, error, done = events(answer.text)
+            assert (error["error"]["code"], done) == ("unavailable", "[DONE]")
+        else:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+        health = await client.get("/health")
+        assert (health.status_code, "is locked" in health.json()["reason"]) == (503, True)
+    finally:
+        other.close()
+    assert (await client.get("/chat/s")).json()["messages"] == []
+    assert (await client.post("/chat", json={**asked, "stream": False})).status_code == 200
+    kept = (await client.get("/chat/s")).json()["messages"]
+    assert [each["content"] for each in kept] == ["hello", "a b c"]
 
 
 @pytest.mark.parametrize(

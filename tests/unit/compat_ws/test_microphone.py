@@ -10,7 +10,17 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from compat_ws.microphone import AHEAD, CATCH_UP, CREDIT, SILENCE_AFTER, SILENCE_FOR, Microphone, TooFarAhead
+from compat_ws.microphone import (
+    AHEAD,
+    CATCH_UP,
+    CREDIT,
+    OPEN_AFTER,
+    SILENCE_AFTER,
+    SILENCE_FOR,
+    STALL,
+    Microphone,
+    TooFarAhead,
+)
 from engines.types import HEARD_RATE
 from tests.virtual_clock import virtual_time
 
@@ -167,6 +177,68 @@ async def test_after_a_stall_the_delay_is_made_up() -> None:
         await asyncio.sleep(0.001)
         assert sent / RATE - ear.heard_by(now()) < 0.51
         assert ear.spoken.tobytes() == sound(sent / RATE)[: 2 * len(ear.spoken)]
+
+
+class Client:
+    """Sends a chunk every 20 ms; a line that stalls holds them back and hands them on all at once."""
+
+    def __init__(self, microphone: Microphone) -> None:
+        self.microphone = microphone
+        self.sent = 0
+
+    async def talk(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.02)):
+            await asyncio.sleep(0.02)
+            self.send(0.02)
+
+    async def stall(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        for _ in range(round(seconds / 0.02)):
+            self.send(0.02)
+
+    def send(self, seconds: float) -> None:
+        self.microphone.push(sound(seconds, first=1 + self.sent))
+        self.sent += round(seconds * RATE)
+
+
+@virtual_time
+async def test_a_line_that_stalls_puts_no_silence_into_an_open_microphones_words() -> None:
+    async with listening() as (microphone, ear):
+        client = Client(microphone)
+        await client.talk(OPEN_AFTER + 0.1)
+        for _ in range(5):
+            await client.stall(0.9 * STALL)
+            await client.talk(2.0)
+        await asyncio.sleep(0.001)
+        assert ear.silence == 0.0
+        assert client.sent / RATE - ear.heard_by(now()) < 0.51
+        await client.stall(STALL + 0.5)
+        assert ear.silence == pytest.approx(0.5, abs=0.05), "what is held up for longer breaks a turn"
+        await client.talk(4.0)
+        assert ear.spoken.tobytes() == sound(client.sent / RATE)[: 2 * len(ear.spoken)]
+
+
+@virtual_time
+async def test_who_sends_with_gaps_is_never_taken_for_an_open_microphone() -> None:
+    async with listening() as (microphone, ear):
+        client = Client(microphone)
+        for _ in range(6):
+            await client.talk(3.0)
+            silent = ear.silence
+            await asyncio.sleep(0.7)
+            assert ear.silence - silent == pytest.approx(0.7 - SILENCE_AFTER, abs=0.05)
+
+
+@virtual_time
+async def test_a_clock_that_runs_a_little_differently_leaves_an_open_microphone_open() -> None:
+    async with listening() as (microphone, ear):
+        client = Client(microphone)
+        for number in range(60_000):
+            await asyncio.sleep(0.020_02)  # a thousandth slow
+            client.send(0.02)
+            if number == 50_000:
+                await asyncio.sleep(0.5)
+        assert ear.silence < 0.1
 
 
 @virtual_time

@@ -125,3 +125,15 @@ def test_a_terminal_that_takes_nothing_ends_nothing() -> None:
             raise OSError(28, "No space left on device")
 
     Combined(Full(), ("stt",), colour=False).line("stt", "listening")
+
+
+def test_a_full_disk_is_told_in_the_systems_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output._LogFile, "_open", lambda self: Path("/dev/full").open("wb", 0))  # noqa: SIM115
+    terminal = io.StringIO()
+    files = LogFiles(terminal, tmp_path, ("stt",))
+    files.line("stt", "listening")
+    files.line("stt", "and listening")
+    (line,) = terminal.getvalue().splitlines()
+    assert line.startswith("WARNING: logs can't be written") and "No space left on device" in line
+    assert [text.strip() for text in files.last("stt")[:-1]] == ["listening", "and listening"]
+    files.close()

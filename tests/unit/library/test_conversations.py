@@ -26,6 +26,17 @@ async def test_the_order_doesnt_depend_on_the_moments(library: Library) -> None:
     assert [(m.content, m.at) for m in messages] == [("first", 50.0), ("second", 40.0), ("third", 40.0)]
 
 
+async def test_what_an_attempt_that_seemed_to_fail_has_written_is_not_written_twice(library: Library) -> None:
+    append = library.conversations.append
+    for _ in range(2):
+        await append("s", "user", "yes", at=1.0)  # said twice
+    await append("s", "user", "yes", at=2.0)
+    await append("s", "user", "yes", at=2.0, again=True)
+    await append("s", "user", "no", at=3.0, again=True)
+    messages = await library.conversations.messages("s")
+    assert [(m.content, m.at) for m in messages] == [("yes", 1.0), ("yes", 1.0), ("yes", 2.0), ("no", 3.0)]
+
+
 async def test_a_limit_gives_the_newest_in_order(library: Library) -> None:
     for number in range(6):
         await library.conversations.append("s", "user", str(number))

@@ -270,7 +270,9 @@ export class Call {
         hearing.record(record);
         this.set({ turns: withRecord(this.view.turns, record) });
       }),
-      error: current((_, message) => this.set({ problem: problem("agent-failed", { fix: message }) })),
+      error: current((code, message) =>
+        this.set({ problem: problem(code === "full" ? "full" : "agent-failed", { fix: message }) }),
+      ),
     });
   }
 

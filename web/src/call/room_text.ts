@@ -1,6 +1,6 @@
 /** The room's text topics: both sides' words, latency records, and errors the agent tells about. */
 
-import type { Room, TextStreamReader } from "livekit-client";
+import { RoomEvent, type Room, type TextStreamReader } from "livekit-client";
 
 import type { Words } from "./transcript.ts";
 
@@ -23,11 +23,16 @@ export function readRoomText(room: Room, events: RoomTextEvents): void {
   room.registerTextStreamHandler("voice.turn", (reader) => {
     void readJson(reader, events.record);
   });
+  const failed = (told: unknown): void => {
+    const { code, message } = (told ?? {}) as { code?: unknown; message?: unknown };
+    events.error(String(code ?? ""), String(message ?? ""));
+  };
   room.registerTextStreamHandler("voice.error", (reader) => {
-    void readJson(reader, (told) => {
-      const { code, message } = (told ?? {}) as { code?: unknown; message?: unknown };
-      events.error(String(code ?? ""), String(message ?? ""));
-    });
+    void readJson(reader, failed);
+  });
+  // From the server itself, which can't send text streams; a participant's data of that topic is not believed.
+  room.on(RoomEvent.DataReceived, (data, from, _, topic) => {
+    if (topic === "voice.error" && !from) failed(parsed(data));
   });
 }
 
@@ -49,6 +54,14 @@ async function readWords(
   }
   // Whether they are final is known at the stream's end only.
   events.words(identity, { id, text, final: reader.info.attributes?.[FINAL] === "true", stream });
+}
+
+function parsed(data: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(data));
+  } catch {
+    return null;
+  }
 }
 
 async function readJson(reader: TextStreamReader, then: (value: unknown) => void): Promise<void> {
