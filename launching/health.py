@@ -33,7 +33,9 @@ async def ask(address: str, limit: float, context: ssl.SSLContext | None = None)
                     f"GET {url.path or '/'} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode()
                 )
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                body = await reader.read(LONGEST_ANSWER)
+                body = b""
+                while len(body) < LONGEST_ANSWER and (piece := await reader.read(LONGEST_ANSWER)):
+                    body += piece
             finally:
                 writer.close()
         return int(head.split()[1]), _reason(body.decode(errors="replace"))

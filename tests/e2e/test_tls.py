@@ -78,7 +78,7 @@ async def test_somebody_talks_on_the_page(secure: SecureStack, tmp_path: Path) -
         assert await page.evaluate("isSecureContext")
         await page.get_by_test_id("start").click()
         words = page.locator("[data-testid=transcript] li[data-role=user][data-final=true] .words")
-        await expect(words.first).to_be_visible(timeout=PATIENCE * 1000)
+        await expect(words.first).to_be_visible(timeout=PATIENCE * 2000)
         await browser.sound(1.0)
         assert sockets and all(url.startswith(f"wss://{NAME}:{secure.ports['PAGE_PORT']}/rtc") for url in sockets)
         assert not [line for line in browser.console if line.startswith(("error", "uncaught"))], browser.console

@@ -49,6 +49,21 @@ async def test_an_answer_that_is_none_counts_as_none(answer: bytes) -> None:
     assert status == 0 and reason.startswith("no answer")
 
 
+async def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (b"HTTP/1.1 503 No\r\n\r\n", b'{"status": "unavailable", ', b'"reason": "no database"}'):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/health"
+        assert await ask(address, 30) == (503, "no database")
+
+
 async def test_silence_is_given_up() -> None:
     async with answering(None) as address:
         assert await ask(address, 0.05) == (0, "no answer within 0.05 s")
