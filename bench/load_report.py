@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from bench.callers import Callers
-from bench.processes import MB, Sample
+from bench.processes import MB, PASSING, Sample
 from bench.questions import STAGES
 from bench.slope import slope
 from bench.turn import Turn
 
+LASTING, WHOLE = "lasting", "whole"
+"""Rows for all processes but those of single utterances, and for all."""
 WARM_UP = 0.25
 """Share of the talking time that doesn't count for the growth of memory."""
 GOAL = 1.0
@@ -44,6 +46,10 @@ def of_turns(turns: Sequence[Turn]) -> dict[str, Any]:
     }
 
 
+def _sum(values: Mapping[str, float], kinds: Collection[str]) -> float:
+    return sum(value for kind, value in values.items() if kind in kinds)
+
+
 def of_processes(idle: Sample, samples: Sequence[Sample], people: int) -> dict[str, Any]:
     """Processor and memory by kind: before anybody talked, while all did, each conversation's share, and growth."""
     busy = samples[int(len(samples) * WARM_UP) :]
@@ -52,15 +58,16 @@ def of_processes(idle: Sample, samples: Sequence[Sample], people: int) -> dict[s
     kinds = sorted({kind for sample in samples for kind in sample.memory})
     seconds = busy[-1].at - busy[0].at
     rows: dict[str, Any] = {}
-    for kind in [*kinds, "whole"]:
-        whole = kind == "whole"
-        memory = [(each.whole_memory if whole else each.memory.get(kind, 0)) / MB for each in busy]
-        before = (idle.whole_memory if whole else idle.memory.get(kind, 0)) / MB
-        cpu = [each.whole_cpu if whole else each.cpu.get(kind, 0.0) for each in (busy[0], busy[-1])]
-        counts = [sum(each.count.values()) if whole else each.count.get(kind, 0) for each in busy]
+    sums = {**{kind: {kind} for kind in kinds}, LASTING: {*kinds} - {PASSING}, WHOLE: {*kinds}}
+    for kind, among in sums.items():
+        memory = [_sum(each.memory, among) / MB for each in busy]
+        before = _sum(idle.memory, among) / MB
+        cpu = [_sum(each.cpu, among) for each in (busy[0], busy[-1])]
+        counts = [_sum(each.count, among) for each in busy]
         growth = slope([each.at / 3600 for each in busy], memory)
         rows[kind] = {
             "processes": round(statistics.mean(counts), 1),
+            # A fork's time moves to its recognizer's when it has ended; only the sums tell something of those two.
             "cpu_percent": round(100 * (cpu[1] - cpu[0]) / seconds, 1),
             "memory_mb_before": round(before, 1),
             "memory_mb": round(statistics.mean(memory), 1),

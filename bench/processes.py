@@ -36,6 +36,10 @@ KINDS = (
 """What tells a process's kind in its command line; another process is of its parent's kind."""
 
 
+PASSING = "utterances"
+"""A recognizer's fork for one utterance: a child of its own kind, gone within seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process at one moment: processor seconds with those of its ended children, bytes of memory."""
@@ -95,7 +99,9 @@ def kind_of(pid: int, processes: Mapping[int, Process]) -> str:
     while (process := processes.get(pid)) is not None:
         for sign, kind in KINDS:
             if sign in process.command:
-                return kind
+                above = processes.get(process.parent)
+                passing = kind == "recognizers" and above is not None and sign in above.command
+                return PASSING if passing else kind
         pid = process.parent
     return "other"
 
