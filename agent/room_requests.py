@@ -18,6 +18,7 @@ from conversation.moments import Moments
 from engines.types import Voice
 from library.errors import LibraryError
 from library.personalities import Personality
+from library.text import storable
 
 logger = logging.getLogger("voice_node.agent")
 
@@ -144,7 +145,7 @@ class RoomRequests:
         try:
             report = json.loads(text)
             turn, at, error = int(report["turn"]), float(report["at"]), float(report.get("error", 0.0))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             logger.debug("an unreadable report of what was heard")
             return
         if not math.isfinite(at) or not abs(error) <= CLOCK_ERROR:
@@ -190,7 +191,7 @@ class RoomRequests:
 def _payload(call: rtc.RpcInvocationData) -> dict[str, Any]:
     try:
         payload = json.loads(call.payload or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
         raise _refusal(400, "bad_input", "the payload must be a JSON object")
@@ -201,7 +202,8 @@ def _wanted_id(call: rtc.RpcInvocationData) -> str:
     wanted = _payload(call).get("id")
     if not isinstance(wanted, str) or not wanted:
         raise _refusal(400, "bad_input", 'the payload must be {"id": "..."}')
-    return wanted
+    # JSON can write halves of surrogate pairs, which the answer could not.
+    return storable(wanted)
 
 
 def _refusal(status: int, code: str, message: str) -> rtc.RpcError:

@@ -38,6 +38,8 @@ FRAME = 0.04
 """Seconds of sound in a message to the client."""
 COMMANDS = 32
 """Text messages that may wait while one is carried out."""
+STARTS_WITHIN = 2.0
+"""Seconds that a call which is over waits for its conversation to have started."""
 REPLACED = "this conversation goes on elsewhere now: another connection took it over"
 FAILED = "the engines fail again and again; GET /health says which"
 
@@ -149,6 +151,7 @@ class _Call:
         self._microphone = Microphone()
         self._commands: asyncio.Queue[Command] = asyncio.Queue(COMMANDS)
         self._failed = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
 
     async def hold(self, hello: Hello, begin: Converse) -> None:
         """Hold the conversation until either side ends it, and tell the client why it ended."""
@@ -174,6 +177,7 @@ class _Call:
         finally:
             await _stop(tasks)
             self._microphone.close()
+            await self._started()
             output.settle()  # what the client was sent whole, it has; it may have left before its sound was over
             await talk.aclose()
             await output.aclose()
@@ -195,11 +199,21 @@ class _Call:
 
     async def _talk(self, talk: Talk, output: PacedOutput) -> NoReturn:
         await self._equipment.start_engines()
-        await talk.start(self._microphone, output)
+        # Broken off in the middle it would leave tasks behind that nobody can end.
+        self._starting = asyncio.create_task(talk.start(self._microphone, output), name="start the conversation")
+        await asyncio.shield(self._starting)
         talk.session.on("close", self._on_session_closed)
         self._event("ready")
         while True:
             await self._carry_out(talk, await self._commands.get())
+
+    async def _started(self) -> None:
+        """Let a conversation that is just starting be whole, so that it can be closed."""
+        if self._starting is None:
+            return
+        await asyncio.wait({self._starting}, timeout=STARTS_WITHIN)
+        self._starting.cancel()
+        await asyncio.gather(self._starting, return_exceptions=True)
 
     async def _carry_out(self, talk: Talk, command: Command) -> None:
         try:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from library.text import storable
+
 HELLO = 'the first message is JSON text: {"agentId": "...", "userId": "...", "agentName": "..."}'
 """What the first message must be, in words."""
 LONGEST_TEXT = 10_000
@@ -104,7 +106,7 @@ def hello(message: str | bytes) -> Hello:
     values = [fields.get(name, "") for name in ("agentId", "userId", "agentName")]
     if not all(isinstance(value, str) for value in values):
         raise WrongMessage(f"{HELLO}; all three are strings")
-    agent_id, user_id, agent_name = (value.strip() for value in values)
+    agent_id, user_id, agent_name = (storable(value).strip() for value in values)
     return Hello(agent_id, user_id, agent_name)
 
 
@@ -128,7 +130,10 @@ def command(message: str, wanted: Options) -> Command:
         raise WrongMessage(f"a message of type '{kind}' needs a string '{name}'")
     if len(value) > LONGEST_TEXT:
         raise WrongMessage(f"'{name}' is longer than {LONGEST_TEXT} characters")
-    return make(value.strip())
+    # JSON can write what can be neither stored nor spoken.
+    if not (fit := storable(value).strip()):
+        raise WrongMessage(f"a message of type '{kind}' needs a string '{name}'")
+    return make(fit)
 
 
 def text(kind: str, **fields: object) -> str:

@@ -96,10 +96,19 @@ class ServiceProcess:
 @contextmanager
 def running_service(kind: str, folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[ServiceProcess]:
     """A service on a free port with its data in `folder`, ready to serve."""
-    log = folder / f"{kind}-{time.monotonic_ns()}.log"
+    with running_part("services", folder, variables, kind) as running:
+        yield running
+
+
+@contextmanager
+def running_part(
+    module: str, folder: Path, variables: Mapping[str, str] | None = None, *arguments: str
+) -> Iterator[ServiceProcess]:
+    """A part of ours, `python -m MODULE`, on a free port with its data in `folder`, ready to serve."""
+    log = folder / f"{'-'.join((module, *arguments))}-{time.monotonic_ns()}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services", kind, "--port", "0"],
+            [sys.executable, "-m", module, *arguments, "--port", "0"],
             env=clean_environment(DATA_DIR=str(folder / "data"), **(variables or {})),
             cwd=folder,
             stdout=out,
