@@ -36,6 +36,7 @@ class Callers:
     Attributes:
         page: Address of the page.
         websocket: Address of the WebSocket.
+        patience: Seconds after which a question counts as unanswered.
         began: Monotonic moment at which the run began.
         stop: Once set, no further question is asked.
         turns: Every question asked.
@@ -46,6 +47,7 @@ class Callers:
 
     page: str
     websocket: str
+    patience: float = PATIENCE
     began: float = field(default_factory=time.monotonic)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     turns: list[Turn] = field(default_factory=list)
@@ -63,7 +65,7 @@ class Callers:
                 session = f"load-{uuid.uuid4().hex[:12]}"
             began = time.monotonic()
             try:
-                async with SocketCaller(self.websocket, session, number, self.began) as caller:
+                async with SocketCaller(self.websocket, session, number, self.began, self.patience) as caller:
                     calls += 1
                     with self._in_call():
                         await self._talk(caller, dice)
@@ -128,7 +130,7 @@ class Callers:
         since = len(client.pieces)
         turn = Turn("room", caller, end - self.began, text, barged_in=barge)
         try:
-            await client.sound(0.05, since, PATIENCE)
+            await client.sound(0.05, since, self.patience)
             audible = heard_at([(piece.at, piece.samples) for piece in client.pieces[since:]], 24_000)
             turn.outcome = "answered"
             turn.first_audible = audible - end if audible else None

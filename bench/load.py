@@ -81,10 +81,13 @@ class Load:
         conversations: Callers over the WebSocket.
         rooms: Callers in rooms.
         minutes: How long.
+        patience: Seconds after which a question counts as unanswered.
     """
 
-    def __init__(self, ground: Ground, conversations: int, rooms: int, minutes: float) -> None:
-        self.callers = Callers(ground.page, ground.websocket)
+    def __init__(
+        self, ground: Ground, conversations: int, rooms: int, minutes: float, patience: float = PATIENCE
+    ) -> None:
+        self.callers = Callers(ground.page, ground.websocket, patience)
         self.samples: list[Sample] = []
         self.people = conversations + rooms
         self._conversations = conversations
@@ -119,7 +122,7 @@ class Load:
             over = asyncio.create_task(self.callers.stop.wait())
             await asyncio.wait({over, *talking}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
             self.callers.stop.set()
-            await asyncio.wait(talking, timeout=PATIENCE * 4)
+            await asyncio.wait(talking, timeout=self.callers.patience * 4)
         finally:
             self.own_cpu = 100 * (time.process_time() - own) / (time.monotonic() - began)
             for task in (watching, *talking):
@@ -177,6 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="write everything measured to a file (bench/out/load.json)",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="S",
+        help="seconds a question waits for its answer (%(default)s)",
+    )
     parser.add_argument("--url", metavar="URL", help="page of a running stack, e.g. http://localhost:8080")
     parser.add_argument("--ws-url", metavar="URL", help="its WebSocket (default: port 8000 of the same host)")
     parser.add_argument(
@@ -201,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         environment = running.enter_context(stub_ear()) if asked.ear == "stub" else None
         ground = running.enter_context(serving(asked.url, asked.ws_url, environment))
         time.sleep(3.0)  # what was just started settles
-        load = Load(ground, asked.conversations, asked.rooms, asked.minutes)
+        load = Load(ground, asked.conversations, asked.rooms, asked.minutes, asked.patience)
         asyncio.run(load.run())
     measured = {"machine": here, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **load.measured()}
     measured |= {"ear": asked.ear, "conversations": asked.conversations, "rooms": asked.rooms, "minutes": asked.minutes}

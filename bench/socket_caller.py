@@ -72,9 +72,11 @@ class SocketCaller:
         session: Names the conversation.
         number: The caller's, for its turns.
         began: Monotonic moment at which the run began.
+        patience: Seconds after which the call counts as not taken, and a question as unanswered.
     """
 
-    def __init__(self, url: str, session: str, number: int, began: float) -> None:
+    def __init__(self, url: str, session: str, number: int, began: float, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._address = f"{url}/ws/{session}?events=1&audio=binary"
         self._number = number
         self._began = began
@@ -94,18 +96,18 @@ class SocketCaller:
         """
         try:
             self._socket: ClientConnection = await connect(
-                self._address, compression=None, max_size=None, open_timeout=PATIENCE
+                self._address, compression=None, max_size=None, open_timeout=self._patience
             )
         except (OSError, InvalidHandshake, TimeoutError) as error:
             raise CallRefused("unreachable", str(error)) from error
         try:
             await self._socket.send(json.dumps({"agentId": "", "userId": f"load-{self._number}", "agentName": ""}))
             self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._speak())]
-            await asyncio.wait_for(self._ready, PATIENCE)
+            await asyncio.wait_for(self._ready, self._patience)
         except BaseException as error:
             await self._hang_up()
             if isinstance(error, TimeoutError | ConnectionClosed):
-                raise CallRefused("unready", f"no 'ready' came within {PATIENCE:.0f} s") from error
+                raise CallRefused("unready", f"no 'ready' came within {self._patience:.0f} s") from error
             raise
         return self
 
@@ -150,13 +152,13 @@ class SocketCaller:
         said: asyncio.Future[float] = loop.create_future()
         self._speech = (spoken, said)
         try:
-            waited.ended_at = ended_at(samples, await asyncio.wait_for(said, PATIENCE + samples / 16_000))
+            waited.ended_at = ended_at(samples, await asyncio.wait_for(said, self._patience + samples / 16_000))
             turn.at = waited.ended_at - self._began
             if waited.heard_at is None:
-                await asyncio.wait_for(waited.heard.wait(), PATIENCE)
+                await asyncio.wait_for(waited.heard.wait(), self._patience)
         except TimeoutError:
             turn.at = turn.at or time.monotonic() - self._began
-            turn.why = self._over or f"nothing audible came within {PATIENCE:.0f} s"
+            turn.why = self._over or f"nothing audible came within {self._patience:.0f} s"
             return turn
         if waited.heard_at is not None:
             waited.heard.set()
