@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -41,6 +42,14 @@ def coloured(stream: TextIO, env: Mapping[str, str]) -> bool:
     return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
+_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.?[\w-]*")
+
+
+def without_tokens(text: str) -> str:
+    """A part's line without room tokens, in whole or in part: livekit-server writes out those that it refuses."""
+    return _TOKEN.sub("(token)", text)
+
+
 class Combined:
     """All lines on one stream, each after the name of the part that wrote it."""
 
@@ -60,7 +69,7 @@ class Combined:
 
     def line(self, name: str, text: str) -> None:
         """See `Output`."""
-        _print(self._stream, self._heads[name] + text)
+        _print(self._stream, self._heads[name] + without_tokens(text))
 
     def last(self, name: str) -> list[str]:
         """See `Output`; its lines stand on the stream already."""
@@ -87,7 +96,7 @@ class LogFiles:
 
     def line(self, name: str, text: str) -> None:
         """See `Output`."""
-        self._logs[name].write(text)
+        self._logs[name].write(without_tokens(text))
         self._look_after(name)
 
     def last(self, name: str) -> list[str]:

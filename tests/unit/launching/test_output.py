@@ -24,6 +24,17 @@ def test_combined_logs_bear_the_name_of_the_part() -> None:
     assert stream.getvalue() == "stt      | listening\nlauncher | ready\n"
 
 
+def test_room_tokens_are_left_out(tmp_path: Path) -> None:
+    token = f"eyJhbGciOiJIUzI1NiJ9.eyJtZXRhZGF0YSI6InByaXZhdGUifQ.{'x-_' * 14}"
+    stream = io.StringIO()
+    Combined(stream, ("livekit",), colour=False).line("livekit", f"401 invalid authorization token: {token}, error")
+    assert stream.getvalue().endswith("| 401 invalid authorization token: (token), error\n")
+    files = LogFiles(io.StringIO(), tmp_path, ("livekit",))
+    files.line("livekit", f"GET /rtc?access_token={token}&x=1")
+    files.close()
+    assert (tmp_path / "livekit.log").read_text() == "GET /rtc?access_token=(token)&x=1\n"
+
+
 def test_each_name_has_a_colour_of_its_own() -> None:
     stream = io.StringIO()
     combined = Combined(stream, ("stt", "tts"), colour=True)
