@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.ground import machine
 from tests.e2e.faults import THROUGH_SERVICES, Fault, healed, holder, pids
-from tests.e2e.persistent import InRoom, OnSocket
+from tests.e2e.persistent import SAID_AGAIN_AFTER, InRoom, OnSocket
 from tests.e2e.stack import Stack
 
 PARTS = ("stt", "chat", "tts", "server", "agent", "job", "livekit", "page")
@@ -36,7 +36,7 @@ KINDS = ("killed", "frozen")
 IN_ROOM = ("agent", "job", "livekit", "page")
 """Parts that only people in rooms feel; the others are tried over the WebSocket."""
 AGAIN = 2.0
-"""Seconds until an unanswered question is asked again."""
+"""Seconds until an unanswered question is typed again; spoken again this soon, it would be one endless sentence."""
 
 
 @dataclass
@@ -61,7 +61,8 @@ async def recover(stack: Stack, part: str, kind: str) -> Recovery:
         struck, fault = time.monotonic(), Fault(kind, pid)
         seconds = None
         try:
-            await talk.ask("What is my name?", "Mary", aloud=part == "stt", again=AGAIN)
+            aloud = part == "stt"
+            await talk.ask("What is my name?", "Mary", aloud=aloud, again=SAID_AGAIN_AFTER if aloud else AGAIN)
             seconds = talk.answered - struck
         except TimeoutError:
             pass
