@@ -47,6 +47,13 @@ async def test_a_spoken_conversation(stack: Stack, results: Path, tmp_path: Path
         page = browser.page
         await page.goto(stack.page)
         await start(page, "storyteller")
+        # Who speaks is marked: first the user, then the agent.
+        for who in ("user", "agent"):
+            await page.wait_for_function(
+                "who => document.querySelector(`[data-testid=person-${who}]`)?.dataset.speaking === 'true'",
+                arg=who,
+                timeout=PATIENCE * 1000,
+            )
         try:
             # A line may come in two pieces where a pause was taken for its end: wait for the words, not for a count.
             await wait_for_everything(page)
@@ -58,6 +65,13 @@ async def test_a_spoken_conversation(stack: Stack, results: Path, tmp_path: Path
         assert len(answers) >= len(LINES)
         assert all(answer.strip() for answer in answers)
         assert await audible_replies(browser) >= len(LINES) - 1
+        turns = await timed_turns(page)
+        print("sent and heard after the end of speech, in seconds:", turns)
+        measured = [(sent, heard) for sent, heard in turns if heard is not None]
+        assert len(measured) >= len(LINES) - 1, turns
+        # Nothing is heard before it was sent (but for the clocks' error), nor much later on one machine.
+        assert all(sent - 0.03 <= heard <= sent + 1.0 for sent, heard in measured), turns
+        await expect(page.get_by_test_id("quality")).to_have_attribute("data-quality", "excellent")
         await page.get_by_test_id("stop").click()
         await expect(page.get_by_test_id("start")).to_be_visible()
         await expect(page.locator("[data-testid=status]")).to_have_attribute("data-state", "ended")
@@ -77,6 +91,21 @@ async def wait_for_everything(page: Page) -> None:
         arg=[spoken - 2, len(LINES)],
         timeout=PATIENCE * 2000,
     )
+
+
+async def timed_turns(page: Page) -> list[tuple[float, float | None]]:
+    """Each turn's `sent` and `heard` as the page shows them, newest first."""
+    await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    shown: list[list[str | None]] = await page.evaluate(
+        """[...document.querySelectorAll('[data-testid=turn]')].map(turn => ['sent', 'heard'].map(
+             stage => turn.querySelector(`[data-stage=${stage}] .offset`)?.firstChild.textContent ?? null))"""
+    )
+    return [(seconds(sent or "nan"), None if heard is None else seconds(heard)) for sent, heard in shown]
+
+
+def seconds(shown: str) -> float:
+    """`+0.31 s` or `−0.02 s` as a number."""
+    return float(shown.removesuffix(" s").replace("−", "-"))
 
 
 async def audible_replies(browser: Browser) -> int:
@@ -108,5 +137,14 @@ async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: 
         await page.get_by_test_id("send").click()
         await expect(page.locator(WORDS.format(role="agent")).nth(2)).to_contain_text("Mary", timeout=PATIENCE * 1000)
         assert await shown(page, "user") == ["My name is Mary.", "What is my name?"]
+        # Another one answers, without a break: the same call, the same memory.
+        await page.get_by_test_id("change-personality").click()
+        await page.get_by_role("dialog").locator("label[data-id=storyteller]").click()
+        await page.get_by_test_id("use-personality").click()
+        await expect(page.get_by_test_id("person-agent")).to_contain_text("Edmund", timeout=PATIENCE * 1000)
+        await page.get_by_test_id("message").fill("What is your name?")
+        await page.get_by_test_id("send").click()
+        await expect(page.locator(WORDS.format(role="agent")).nth(3)).to_contain_text("Edmund", timeout=PATIENCE * 1000)
+        await expect(page.get_by_test_id("error")).to_have_count(0)
         await page.get_by_test_id("stop").click()
         await expect(page.get_by_test_id("start")).to_be_visible()
