@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from google.protobuf.json_format import ParseDict, ParseError
 from livekit import api
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from services.asked import Asked
+from services.asked import fit
 from services.http import ApiError
 from token_server.names import PERSONALITY_ATTRIBUTE, SESSION_ATTRIBUTE, checked, checked_identity, fresh
 
@@ -39,15 +39,19 @@ ROOM_FIELDS = frozenset(
 """What callers may choose about a room. Recording (egress) and named presets are the operator's."""
 
 
-class TokenRequest(Asked):
-    """The body of LiveKit's standard token endpoint; everything is optional."""
+class TokenRequest(BaseModel):
+    """The body of LiveKit's standard token endpoint; everything is optional.
+
+    What goes to livekit-server as text is made fit for it. Names are taken as they come, and refused where they can't
+    be one: a name that was quietly changed would be another's.
+    """
 
     room_name: str = ""
     participant_identity: str = ""
     participant_name: str = ""
-    participant_metadata: str = Field("", max_length=LARGEST)
-    participant_attributes: dict[str, str] = Field(default_factory=dict)
-    room_config: dict[str, Any] = Field(default_factory=dict)
+    participant_metadata: Annotated[str, BeforeValidator(fit)] = Field("", max_length=LARGEST)
+    participant_attributes: Annotated[dict[str, str], BeforeValidator(fit)] = Field(default_factory=dict)
+    room_config: Annotated[dict[str, Any], BeforeValidator(fit)] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
