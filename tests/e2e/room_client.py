@@ -46,11 +46,15 @@ class RoomClient:
 
     Args:
         page: `http://host:port` of the token server.
+        through: Address of a relay for signalling; what the token endpoint says where None.
         attributes: Participant attributes, such as `session_id` and `personality`.
     """
 
-    def __init__(self, page: str, room: str, *, identity: str = "tester", **attributes: str) -> None:
+    def __init__(
+        self, page: str, room: str, *, identity: str = "tester", through: str | None = None, **attributes: str
+    ) -> None:
         self._page = page
+        self._through = through
         self._wanted = {
             "room_name": room,
             "participant_identity": identity,
@@ -82,7 +86,7 @@ class RoomClient:
         self.room.register_text_stream_handler("lk.transcription", self._on_words)
         self.room.register_text_stream_handler("voice.turn", self._on_turn)
         self.room.register_text_stream_handler("voice.error", self._on_error)
-        await self.room.connect(self.token["server_url"], self.token["participant_token"])
+        await self.room.connect(self._through or self.token["server_url"], self.token["participant_token"])
         self._source = rtc.AudioSource(SENT_RATE, 1, queue_size_ms=100)
         track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=False)
