@@ -62,6 +62,23 @@ async def test_a_call_goes_on_with_another_agent(page: Page, served: Served, liv
     await again.leave()
 
 
+async def test_what_an_agent_took_along_is_sent_to_the_next(page: Page, served: Served, livekit: LiveKitServer) -> None:
+    """An agent repeats whatever it takes of what is typed: what it never repeated died with it."""
+    agent = await talking(page, served, livekit)
+    for text in ("My name is Mary.", "What is my name?"):
+        await page.get_by_test_id("message").fill(text)
+        await page.get_by_test_id("send").click()
+    await until(lambda: agent.typed == ["My name is Mary.", "What is my name?"])
+    await agent.words("My name is Mary.", "a", final=True, by=agent.person)
+    await shows(page, ("user", "true", "My name is Mary."))
+    await agent.leave()
+    await shows_state(page, "reconnecting")
+    successor = await ScriptedAgent.join(livekit, await conversation(page), "agent-successor")
+    await successor.state("listening")
+    await until(lambda: successor.typed == ["What is my name?"])
+    await successor.leave()
+
+
 async def test_a_reload_goes_on_with_the_conversation_and_a_button_begins_another(page: Page, served: Served) -> None:
     first = await visit(page, served)
     await page.reload()

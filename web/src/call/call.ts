@@ -22,6 +22,7 @@ import { problem, type Problem, Trouble, worthTrying } from "./problems.ts";
 import { type Gate, gate, isOpen } from "./push_to_talk.ts";
 import { readRoomText } from "./room_text.ts";
 import { withAllFinal, withWords } from "./transcript.ts";
+import { TypedMessages } from "./typed.ts";
 import { agentIn, BEFORE, type CallView, type Chosen, doing, underWay } from "./view.ts";
 import { recordOf, withRecord } from "./waterfall.ts";
 
@@ -59,6 +60,7 @@ export class Call {
   private poor: ReturnType<typeof setTimeout> | undefined;
   private closing: ReturnType<typeof setTimeout> | undefined;
   private readonly agents = new Set<string>();
+  private readonly typed = new TypedMessages();
 
   constructor(devices: Devices, pushToTalk: boolean) {
     this.view = { ...BEFORE, gate: gate(pushToTalk) };
@@ -105,12 +107,16 @@ export class Call {
 
   /** Send a typed message; the agent answers it like a spoken one and repeats it in the transcript. */
   async type(text: string): Promise<boolean> {
+    const { room, agentHere } = this.view;
+    const agent = room && agentHere ? agentIn(room) : null;
     try {
-      if (!this.view.room || !this.view.agentHere) throw new Error("nobody is there to read it");
-      await this.view.room.localParticipant.sendText(text, { topic: "lk.chat" });
+      if (!room || !agent) throw new Error("nobody is there to read it");
+      this.typed.sent(text, agent.identity);
+      await room.localParticipant.sendText(text, { topic: "lk.chat" });
       this.dismiss("text-not-sent");
       return true;
     } catch {
+      this.typed.forget(text);
       this.set({ problem: problem("text-not-sent") });
       return false;
     }
@@ -262,6 +268,7 @@ export class Call {
       words: current((identity, words) => {
         const role = this.agents.has(identity) ? "agent" : "user";
         const speaker = role === "agent" ? (this.view.personality?.name ?? null) : nameOf(room, identity);
+        if (role === "user" && words.final) this.typed.repeated(words.text);
         this.set({ segments: withWords(this.view.segments, { ...words, role, speaker }) });
       }),
       record: current((told) => {
@@ -270,9 +277,11 @@ export class Call {
         hearing.record(record);
         this.set({ turns: withRecord(this.view.turns, record) });
       }),
-      error: current((code, message) =>
-        this.set({ problem: problem(code === "full" ? "full" : "agent-failed", { fix: message }) }),
-      ),
+      error: current((code, message) => {
+        // Of a room that waits for its agent it is the places that are taken, else an engine of the agent's.
+        const full = code === "full" && !this.view.agentHere;
+        this.set({ problem: problem(full ? "full" : "agent-failed", { fix: message }) });
+      }),
     });
   }
 
@@ -295,6 +304,9 @@ export class Call {
     this.waiting = undefined;
     this.hearing?.followAgent(agent.identity);
     this.set({ phase: state, agentHere: true });
+    for (const text of this.typed.owedTo(agent.identity)) {
+      room.localParticipant.sendText(text, { topic: "lk.chat" }).catch(() => this.set({ problem: problem("text-not-sent") }));
+    }
     this.dismiss("agent-away", "text-not-sent", "server-away", "media-away", "full");
   }
 
@@ -391,6 +403,7 @@ export class Call {
   }
 
   private hangUp(): void {
+    this.typed.forget();
     this.microphone.close();
     this.set({ microphone: null });
   }
