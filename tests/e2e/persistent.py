@@ -22,6 +22,8 @@ from tests.spoken import pcm
 
 SAID_AGAIN_AFTER = 6.0
 """Seconds until somebody who wasn't answered says it again: longer than anything stands still in these tests."""
+ALOUD = 0.2
+"""Seconds of sound that make a reply heard."""
 ANOTHER_TRY = 0.25
 """Seconds between attempts to connect."""
 
@@ -114,7 +116,10 @@ class OnSocket:
                                 break
                             told += 1
                     # Replies end in the order they were begun; this one sounds until the last end.
-                    reply = await client.reply(len(client.replies) - 1)
+                    number = len(client.replies) - 1
+                    async with asyncio.timeout(again):  # what was written and not spoken is asked for again
+                        await client.sound(number, ALOUD)
+                    reply = await client.reply(number)
                     self.answered = reply.pieces[0][0]
                     return client.said("agent")[told]
                 except LOST:
@@ -185,7 +190,7 @@ class InRoom:
                             await client.type(text)
                         while word not in await client.heard("agent", told):
                             told += 1
-                    await client.sound(0.2, since)
+                    await client.sound(ALOUD, since, again)
                     self.answered = time.monotonic()
                     await client.state("listening")
                     return client.said("agent")[told]
