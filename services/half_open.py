@@ -19,12 +19,15 @@ LOOK_EVERY = 0.25
 """Seconds between looks."""
 LONGEST_LOOK = 0.5
 """Seconds that one look counts at most."""
-QUIET = 1.0
+QUIET = 0.5
 """Seconds without a byte after which a client is pinged."""
 ASK_EVERY = 5.0
 """Seconds between pings of a client that sends."""
+CUT_AFTER = 1.2
+"""Seconds for which a client's system must have acknowledged nothing, the ping included, for its line to count as cut:
+it is found within 2 s of the last byte. A system acknowledges by itself, however busy its programs are."""
 GONE_AFTER = 2.0
-"""Seconds without any answer to a ping after which a client counts as gone."""
+"""Seconds without any answer to a ping after which a client counts as gone whose system does acknowledge."""
 READS_WITHIN = 10.0
 """The same for one that reads only now and then, and whose system answers for it."""
 AT_ONCE = 1.0
@@ -83,7 +86,7 @@ class Liveness:
             self._patience = GONE_AFTER if self._prompt and self._answers >= LEARNED else READS_WITHIN
             return "ping"
         silent = self._now - max(self._asked, self._heard)
-        if silent >= GONE_AFTER and unacknowledged is not None and unacknowledged >= GONE_AFTER:
+        if silent >= CUT_AFTER and unacknowledged is not None and unacknowledged >= CUT_AFTER:
             return "gone"
         if silent >= self._patience and not unread:
             return "gone" if self._patience == GONE_AFTER else "not reading"
