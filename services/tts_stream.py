@@ -222,7 +222,10 @@ class ReplySocket:
     async def _speak(self, reply: _Reply) -> None:
         assert reply.first is not None
         try:
-            voice, language = await self._find_voice(reply.first.voice, reply.first.personality)
+            # Looked up to its end, also for a reply that is called off meanwhile: it takes milliseconds, and a database
+            # connection that is cancelled while it is being closed for an earlier cancellation is left lying.
+            finding = self._find_voice(reply.first.voice, reply.first.personality)
+            voice, language = await asyncio.shield(finding)
             speech = self._engine.speak(reply.text(), voice, reply.first.language or language)
             async with aclosing(self._part.timed(speech)) as chunks:
                 async for chunk in chunks:
