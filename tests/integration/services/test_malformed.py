@@ -65,7 +65,7 @@ async def test_chat_answers_or_refuses_whatever_is_posted(chat_service: ServiceP
     messages = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 1, "stop": "x", "n": 1}
     chat = {"text": "Hello", "session_id": "fuzz", "personality": "assistant", "stream": False}
     with seed_named():
-        await posts(chat_service.url, ["/chat"], [chat], 1500, "chat")
+        await posts(chat_service.url, ["/chat"], [chat], 2100, "chat")
         await posts(chat_service.url, ["/v1/chat/completions"], [messages], 500, "completions")
     async with httpx.AsyncClient(base_url=chat_service.url, trust_env=False, timeout=60) as client:
         for session in ("%00", "%ff%fe", "a" * 5000, "%20", "a%0Ab", "..%2f..%2f"):

@@ -38,7 +38,7 @@ async def test_whatever_is_posted_gets_a_token_or_the_contracts_error(
     made = Malformed("tokens")
     async with serving(page) as served, worker_alive(served, limit=None):
         with seed_named():
-            for _ in range(1500):
+            for _ in range(2100):
                 sent = made.text(PROPER)
                 body = sent.encode(errors="surrogatepass") if isinstance(sent, str) else sent
                 answer = await served.http.post(
