@@ -168,8 +168,8 @@ class RoomClient:
         await self._arrivals.until(lambda: self.states[-1:] == [state], f"agent {state}")
 
     def said(self, role: str) -> list[str]:
-        """Final texts of a role, in order; as on the page, without replies of which nothing was heard."""
-        return [words.text for words in self._segments.values() if words.role == role and words.final and words.text]
+        """Final texts of a role, in order; empty ones are replies of which nothing was heard."""
+        return [words.text for words in self._segments.values() if words.role == role and words.final]
 
     def spoken(self, since: int = 0) -> float:
         """Seconds of sound (not silence) of the agent after the piece `since`."""

@@ -142,6 +142,7 @@ async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: 
         await page.get_by_role("dialog").locator("label[data-id=storyteller]").click()
         await page.get_by_test_id("use-personality").click()
         await expect(page.get_by_test_id("person-agent")).to_contain_text("Edmund", timeout=PATIENCE * 1000)
+        await expect(page.get_by_role("dialog")).to_have_count(0)  # nobody types behind it
         await page.get_by_test_id("message").fill("What is your name?")
         await page.get_by_test_id("send").click()
         await expect(page.locator(WORDS.format(role="agent")).nth(3)).to_contain_text("Edmund", timeout=PATIENCE * 1000)

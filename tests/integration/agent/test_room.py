@@ -124,6 +124,9 @@ async def test_who_comes_back_soon_goes_on_with_the_same_agent(agent: AgentProce
     async with RoomClient(page, "back") as ann:
         identity = (await ann.agent()).identity
         await ann.heard("agent")
+        # To its end: of a greeting that her leaving cuts she would be told on her return what was heard of it.
+        await ann.sound(0.3)
+        await ann.silence(0.7)
     async with RoomClient(page, "back") as ann:
         assert (await ann.agent()).identity == identity
         await type_line(ann, "Hello again.")
