@@ -67,6 +67,13 @@ def holder(stack: Stack, session: str) -> int:
     return int(str(name).split("-")[-2])
 
 
+def holds(stack: Stack, session: str, pid: int) -> bool:
+    """Whether this process holds a conversation."""
+    return any(
+        f"-{pid}-" in str(name) for (name,) in query(stack, "select holder from leases where session_id = ?", session)
+    )
+
+
 class Fault:
     """What happens to a process; `over` once it has happened and, where it stood still, goes on."""
 
