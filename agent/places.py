@@ -8,8 +8,9 @@ gets the next room.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from livekit.agents import JobRequest
 
@@ -39,11 +40,16 @@ class Places:
     Args:
         limit: Conversations held at once.
         running: Gives the ids of the jobs under way.
+        tell: Tells the other processes what is free; awaited beside each acceptance, so that whoever asks for a place
+            knows of this one before its conversation begins. Must not raise.
     """
 
-    def __init__(self, limit: int, running: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, limit: int, running: Callable[[], Collection[str]], tell: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.limit = limit
         self._running = running
+        self._tell = tell or _nobody
         self._accepted: set[str] = set()
 
     @property
@@ -68,7 +74,14 @@ class Places:
             await request.reject(terminate=False)
             return
         self._accepted.add(request.id)
+        telling = asyncio.ensure_future(self._tell())
         try:
             await request.accept()
+            await telling
         finally:
+            telling.cancel()
             self._accepted.discard(request.id)
+
+
+async def _nobody() -> None:
+    """Tell nobody."""

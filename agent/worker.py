@@ -19,7 +19,7 @@ from agent.job import entry
 from agent.job_process import prepare
 from agent.places import Places, default_limit
 from engines.select import Chosen, choose
-from library import Library
+from library import Library, LibraryError
 from library.errors import DatabaseError
 from library.leases import LeaseHolder
 from services.http import bind
@@ -73,9 +73,9 @@ class Worker:
             logger.info(line)
         sock = self._bind()
         server = self._server()
-        places = self._places(server, chosen)
         library = await Library.open(self._settings)
-        holder = LeaseHolder(library, "agent", places.limit)
+        holder = LeaseHolder(library, "agent", 0)
+        places = self._places(server, chosen, holder)
         try:
             async with health_page(self._settings, sock, places, lambda: self._connected(server), holder):
                 telling = asyncio.create_task(self._tell(server, holder, places), name="tell places")
@@ -121,7 +121,7 @@ class Worker:
                 "that holds the port, or choose another one with AGENT_PORT"
             ) from None
 
-    def _places(self, server: AgentServer, chosen: Chosen) -> Places:
+    def _places(self, server: AgentServer, chosen: Chosen, holder: LeaseHolder) -> Places:
         limit = self._settings.conversations.max_conversations
         if not limit:
             engines = (chosen.stt, chosen.chat, chosen.tts)
@@ -133,7 +133,12 @@ class Worker:
         def running() -> list[str]:
             return [running.job.id for running in server.active_jobs] if started.is_set() else []
 
-        places = Places(limit, running)
+        async def tell() -> None:
+            holder.limit = places.free
+            with contextlib.suppress(LibraryError):  # what can't be told now is told by the next renewal
+                await holder.renew()
+
+        places = Places(limit, running, tell)
         server.load_fnc = places.load
         server.rtc_session(entry, on_request=places.answer)
         return places

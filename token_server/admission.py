@@ -44,7 +44,7 @@ def verdict(
         room: Where they want to go.
         holders: The processes alive.
         live: The leases that hold.
-        on_the_way: Rooms for which others were let in a moment ago.
+        on_the_way: Rooms that have a place kept for them: somebody was let in a moment ago.
         services: Those without which there is no conversation.
     """
     held = {lease.place for lease in live if lease.kind == "agent"}
@@ -53,7 +53,7 @@ def verdict(
     free = free_places(holders)
     if free is None:
         return "no worker"
-    if free <= len({*on_the_way} - held - {room}):
+    if room not in on_the_way and free <= len({*on_the_way} - held):
         return "full"
     return "service full" if capacity.full_service(holders, services) else "welcome"
 

@@ -55,6 +55,22 @@ async def test_requests_at_the_same_moment_get_exactly_the_free_places() -> None
     assert (places.held, places.free) == (3, 0), "accepted and running is one place, not two"
 
 
+async def test_the_others_are_told_of_a_place_before_its_conversation_begins() -> None:
+    server = Server()
+    told: list[int] = []
+
+    async def tell() -> None:
+        told.append(places.free)
+
+    places = Places(2, lambda: server.running, tell)
+    server.assigned.set()
+    await places.answer(server.request("a"))
+    assert (server.accepted, told) == (["a"], [1])
+    server.running = {"a", "b"}
+    await places.answer(server.request("c"))
+    assert told == [1], "what was refused changed nothing"
+
+
 async def test_a_place_is_free_again_when_its_job_ends_or_was_never_assigned() -> None:
     server = Server()
     places = Places(1, lambda: server.running)

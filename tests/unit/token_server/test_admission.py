@@ -58,6 +58,7 @@ def test_those_on_their_way_count_as_taken_until_they_have_arrived() -> None:
 
 def test_asking_twice_for_the_same_room_takes_one_place() -> None:
     assert verdict("a", [holder(0, 1)], [], ["a"]) == "welcome"
+    assert verdict("a", [holder(0, 0)], [], ["a"]) == "welcome", "its place is taken for it already"
 
 
 def test_where_a_service_is_needed_that_takes_no_call_a_new_room_is_refused() -> None:
