@@ -26,8 +26,9 @@ ASK_EVERY = 5.0
 CUT_AFTER = 1.2
 """Seconds for which a client's system must have acknowledged nothing, the ping included, for its line to count as cut:
 it is found within 2 s of the last byte. A system acknowledges by itself, however busy its programs are."""
-GONE_AFTER = 2.0
-"""Seconds without any answer to a ping after which a client counts as gone whose system does acknowledge."""
+GONE_AFTER = 1.25
+"""Seconds without any answer to a ping after which a client counts as gone whose system does acknowledge, or that is
+behind a proxy which does: two seconds after its last byte. It comes back with its session id."""
 READS_WITHIN = 10.0
 """The same for one that reads only now and then, and whose system answers for it."""
 AT_ONCE = 1.0
