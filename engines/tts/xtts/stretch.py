@@ -1,0 +1,59 @@
+"""Linear interpolation of a sequence that arrives in pieces, equal to torch's interpolation of the whole.
+
+Positions are counted from the sequence's begin and computed in float32 as torch computes them: its rounding grows to
+a ten-thousandth of a step over half a minute, which would be heard as a difference, if as nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Stretch:
+    """One sequence being stretched.
+
+    Args:
+        scale: Outputs per input.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+        self._kept: Tensor | None = None
+        self._first = 0
+        self._made = 0
+
+    def push(self, new: Tensor, last: bool) -> Tensor:
+        """The outputs that can be made now.
+
+        Args:
+            new: The next inputs, shape (n, d).
+            last: Whether the sequence ends with them: its last input then stands for all after it.
+
+        Returns:
+            Shape (m, d).
+        """
+        kept = new if self._kept is None else torch.cat((self._kept, new))
+        end = self._first + len(kept)
+        if int(end * self._scale) == end:  # A sequence so short isn't stretched: torch copies it.
+            self._kept = None if last else kept
+            return kept if last else kept[:0]
+        positions = self._positions(self._made, int(end * self._scale))
+        below = positions.long()
+        if not last:
+            below = below[below + 1 < end]
+            positions = positions[: len(below)]
+        above = (below + 1).clamp(max=end - 1)
+        share = (positions - below).unsqueeze(1).to(kept)
+        below, above = ((side - self._first).to(kept.device) for side in (below, above))
+        made = kept[below] * (1 - share) + kept[above] * share
+        self._made += len(made)
+        needless = min(int(self._positions(self._made, self._made + 1).item()) - self._first, len(kept))
+        self._kept, self._first = kept[needless:], self._first + needless
+        return made
+
+    def _positions(self, begin: int, end: int) -> Tensor:
+        """Where outputs lie between the inputs."""
+        outputs = torch.arange(begin, end, dtype=torch.float32)
+        step = torch.tensor(1 / self._scale, dtype=torch.float32)
+        return ((outputs + 0.5) * step - 0.5).clamp(min=0)
