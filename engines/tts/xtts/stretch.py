@@ -1,7 +1,7 @@
 """Linear interpolation of a sequence that arrives in pieces, equal to torch's interpolation of the whole.
 
-Positions are counted from the sequence's begin and computed in float32 as torch computes them: its rounding grows to
-a ten-thousandth of a step over half a minute, which would be heard as a difference, if as nothing else.
+Positions are counted from the sequence's begin and rounded as torch rounds them: once, to float32, from the scale in
+float32. Over half a minute its rounding grows to a ten-thousandth of a step, and would show in a comparison.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ class Stretch:
 
     def _positions(self, begin: int, end: int) -> Tensor:
         """Where outputs lie between the inputs."""
-        outputs = torch.arange(begin, end, dtype=torch.float32)
-        step = torch.tensor(1 / self._scale, dtype=torch.float32)
-        return ((outputs + 0.5) * step - 0.5).clamp(min=0)
+        outputs = torch.arange(begin, end, dtype=torch.float64)
+        step = torch.tensor(1 / self._scale, dtype=torch.float32).double()
+        return ((outputs + 0.5) * step - 0.5).float().clamp(min=0)

@@ -200,7 +200,7 @@ def test_a_decoder_of_another_structure_is_refused() -> None:
 
 
 @pytest.mark.parametrize("scale", [4.0, 24000 / 22050])
-def test_stretched_pieces_equal_torchs_interpolation_to_the_last_bit(scale: float) -> None:
+def test_stretched_pieces_equal_torchs_interpolation_of_the_whole(scale: float) -> None:
     for length in (1, 2, 8, 11, 12, 13, 100, 600, 2408):
         x = torch.rand(length, 3, generator=torch.Generator().manual_seed(length))
         expected = functional.interpolate(x.T[None], scale_factor=[scale], mode="linear")[0].T
