@@ -287,3 +287,16 @@ class Synthesizer(Engine, Protocol):
             EngineError: It failed.
         """
         ...
+
+
+@runtime_checkable
+class Cloning(Protocol):
+    """A `Synthesizer` that computes something from a voice's recordings before it speaks in it, and keeps it."""
+
+    async def prepare(self, voice: Voice) -> str:
+        """Compute it now, so that the voice's first reply doesn't wait for it, and say in a sentence what was done.
+
+        Raises:
+            EngineError: The voice can't be spoken; says why.
+        """
+        ...
