@@ -52,6 +52,29 @@ def _not_carried(name: str, variable: str = "", needs: str = "") -> Callable[[Se
     return lacks
 
 
+def _key(variable: str, module: str) -> Callable[[Settings], str]:
+    """What a cloud engine lacks: its key, or its vendor's package."""
+
+    def lacks(settings: Settings) -> str:
+        if not getattr(settings.engines, variable.lower()):
+            return f"{variable} isn't set; put a key for it into .env."
+        return _package(module)(settings)
+
+    return lacks
+
+
+def _address(settings: Settings) -> str:
+    """What a chat server by its address lacks."""
+    url = settings.engines.chat_url
+    if not url:
+        return (
+            "CHAT_URL isn't set; give it the address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."
+        )
+    if not url.startswith(("http://", "https://")):
+        return f"CHAT_URL={url} is no address; write it as http://host:port/v1."
+    return _package("openai")(settings)
+
+
 def _never(_: Settings) -> NoReturn:
     raise EngineNotConfigured("This version carries no such engine.")
 
@@ -64,6 +87,27 @@ def _pocketsphinx(settings: Settings) -> Transcriber:
     from engines.stt.pocketsphinx import PocketSphinx
 
     return PocketSphinx(settings.engines.pocketsphinx_processes, settings.engines.pocketsphinx_utterances)
+
+
+def _groq_stt(settings: Settings) -> Transcriber:
+    from engines.stt.groq import GroqTranscriber
+
+    wanted = settings.engines
+    return GroqTranscriber(wanted.groq_api_key, wanted.groq_stt_model, wanted.groq_url)
+
+
+def _groq_chat(settings: Settings) -> ChatModel:
+    from engines.chat.groq import GroqChat
+
+    wanted = settings.engines
+    return GroqChat(wanted.groq_api_key, wanted.groq_chat_model, wanted.groq_url)
+
+
+def _chat_url(settings: Settings) -> ChatModel:
+    from engines.chat.url import UrlChat
+
+    wanted = settings.engines
+    return UrlChat(wanted.chat_url, wanted.chat_url_model, wanted.chat_url_api_key)
 
 
 def _companion(settings: Settings) -> ChatModel:
@@ -105,15 +149,15 @@ SERVICE = "service"
 
 STT: Mapping[str, Entry[Transcriber]] = _table(
     Entry("whisper", "service", _not_carried("whisper"), _never),
-    Entry("groq", "conversation", _not_carried("groq", "GROQ_API_KEY", "its key"), _never),
+    Entry("groq", "conversation", _key("GROQ_API_KEY", "groq"), _groq_stt),
     Entry("pocketsphinx", "conversation", _package("pocketsphinx"), _pocketsphinx),
     Entry(SERVICE, "conversation", _nothing, _stt_service),
 )
 
 CHAT: Mapping[str, Entry[ChatModel]] = _table(
     Entry("llama", "service", _not_carried("llama", "ENABLE_LOCAL_MODEL", "which runs CHAT_MODEL"), _never),
-    Entry("url", "conversation", _not_carried("url", "CHAT_URL", "the address of an OpenAI-compatible server"), _never),
-    Entry("groq", "conversation", _not_carried("groq", "GROQ_API_KEY", "its key"), _never),
+    Entry("url", "conversation", _address, _chat_url),
+    Entry("groq", "conversation", _key("GROQ_API_KEY", "groq"), _groq_chat),
     Entry("companion", "conversation", _nothing, _companion),
     Entry(SERVICE, "conversation", _nothing, _chat_service),
 )

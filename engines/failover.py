@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Generic, TypeAlias, TypeVar
 
 from engines.tally import tally
@@ -156,8 +157,9 @@ class Line(Generic[E]):
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine is that the next call tries first."""
-        return self.serving.info
+        """What the engine is that the next call tries first; paid where any of them is, since any call may reach it."""
+        paid = any(place.engine.info.paid for place in self._places)
+        return replace(self.serving.info, paid=paid)
 
     @property
     def capacity(self) -> Capacity:

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar, overload
 
 from engines.catalog import CATALOG, CHAT, SERVICE, STT, TTS, Entry
 from engines.fallback import FallbackChat, FallbackSynthesizer, FallbackTranscriber
-from engines.types import ChatModel, Engine, EngineError, EngineNotConfigured, Kind, Synthesizer, Transcriber
+from engines.types import CLOUD, ChatModel, Engine, EngineError, EngineNotConfigured, Kind, Synthesizer, Transcriber
 from settings import Settings
 
 Place: TypeAlias = Literal["conversation", "service"]
@@ -109,8 +109,11 @@ def speaking(settings: Settings, engines: Sequence[Synthesizer]) -> FallbackSynt
 
 
 def _alone(engines: Sequence[Engine], place: Place) -> bool:
-    """Whether an engine needs no line: a service's callers keep deadlines of their own, a conversation keeps ours."""
-    return len(engines) == 1 and place == "service"
+    """Whether an engine needs no line: a conversation keeps its deadlines there, a service those of clouds only.
+
+    What a service runs on this machine has deadlines at its callers, and may take its time for those that have none.
+    """
+    return len(engines) == 1 and place == "service" and engines[0].info.device != CLOUD
 
 
 @overload

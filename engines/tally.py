@@ -23,6 +23,7 @@ Happening: TypeAlias = Literal[
     "interruptions",
     "conversation_errors",
     "engine_failures",
+    "segments_refused",
     "leases_lost",
     "database_errors",
     "history_writes_queued",
@@ -38,6 +39,7 @@ HAPPENINGS: Mapping[Happening, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "interruptions": ("Replies cut short by the person who listened", ("transport",)),
         "conversation_errors": ("Errors that a person in a conversation was told", ("transport", "code")),
         "engine_failures": ("Calls in which an engine failed or was full, and was put aside", ("engine", "code")),
+        "segments_refused": ("Stretches of a transcript that Whisper made up, left out", ("engine", "reason")),
         "leases_lost": (
             "Conversations lost to another process, or to a database out of reach",
             ("reason",),

@@ -73,6 +73,10 @@ class EngineBadInput(EngineError):
     code = "bad_input"
 
 
+CLOUD = "cloud"
+"""The device of an engine that a vendor runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What an engine is, shown at start, in `/health` and on the page."""
@@ -82,7 +86,7 @@ class EngineInfo:
     """The name used in the lists `STT`, `CHAT` and `TTS`."""
     model: str
     device: str
-    """`cpu`, `cuda:0`, `cloud`, or the address of a service."""
+    """`cpu`, `cuda:0`, `CLOUD`, or the address of a service."""
     license: str
     paid: bool = False
     """Whether a call costs money; such engines get no text that may be thrown away."""

@@ -20,6 +20,7 @@ MODELS = (
     ("ENABLE_LOCAL_MODEL", "chat", "llama"),
     ("CHAT_MODEL", "chat", "llama"),
     ("CHAT_URL", "chat", "url"),
+    ("GROQ_API_KEY", "chat", "groq"),
     ("XTTS_MODEL_PATH", "tts", "xtts"),
     ("ELEVENLABS_API_KEY", "tts", "elevenlabs"),
     ("CARTESIA_API_KEY", "tts", "cartesia"),
@@ -57,7 +58,7 @@ def models(settings: Settings) -> Iterator[Finding]:
         elif variable.endswith(("_PATH", "_MODEL")) and _missing_folder(str(value)):
             yield fail(f"{variable}={value}: there is no such folder")
         else:
-            yield ok(f"{variable} is set: {name} can answer")
+            yield ok(f"{variable} is set: {name} can answer, for {kind}")
     if not configured:
         yield ok("models: none configured; the embedded engines bring theirs along")
 

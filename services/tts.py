@@ -9,7 +9,7 @@ from fastapi import FastAPI, Response, WebSocket
 from pydantic import Field, StringConstraints
 
 from engines import wire
-from engines.select import named
+from engines.select import named, speaking
 from engines.types import EngineError, Synthesizer, Voice
 from services.asked import Asked
 from services.audio_encode import FORMATS, encoded
@@ -48,11 +48,15 @@ def create(settings: Settings, engine: Synthesizer) -> FastAPI:
         who = await part.library.personalities.resolve(personality)
         return await part.library.voices.resolve(who.voice), who.language
 
+    def cloud(name: str) -> Synthesizer:
+        # In a line of one, where its deadline is kept: a cloud can hang.
+        return part.also(name, lambda: speaking(settings, [named(settings, "tts", name, "service")]))
+
     async def speak(ws: WebSocket, name: str | None) -> None:
         if not await accept(ws, settings):
             return
         try:
-            voice_of = part.engine if name is None else part.also(name, lambda: named(settings, "tts", name, "service"))
+            voice_of = part.engine if name is None else cloud(name)
         except EngineError as error:
             await ws_engine_error(ws, error, close=True)
             return

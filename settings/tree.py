@@ -222,11 +222,43 @@ class Engines(_Group):
     chat_model: str = Field(
         "meta-llama/Meta-Llama-3-8B-Instruct", description="Hugging Face name or folder of the local chat model."
     )
-    chat_url: str = Field("", description="Address of an OpenAI-compatible server (vLLM, Ollama), ending in /v1.")
+    chat_url: str = Field(
+        "",
+        description="Address of an OpenAI-compatible chat server (vLLM, Ollama, any other), http://host:port/v1.",
+    )
+    chat_url_model: str = Field("", description="Model asked for there. Empty: the first one that it lists.")
+    chat_url_api_key: str = Field(
+        "", description="Key for it, if it wants one. With a key it counts as paid (see SPECULATE_CHAT)."
+    )
     xtts_model_path: str = Field("", description="Folder of an XTTS v2 checkpoint.")
-    groq_api_key: str = Field("", description="Key for Groq (chat and Whisper).")
-    elevenlabs_api_key: str = Field("", description="Key for ElevenLabs (speech).")
-    cartesia_api_key: str = Field("", description="Key for Cartesia (speech).")
+    groq_api_key: str = Field("", description="Key for Groq (chat and Whisper), from console.groq.com/keys.")
+    groq_chat_model: str = Field("llama-3.3-70b-versatile", description="Groq's model for chat.")
+    groq_stt_model: str = Field(
+        "whisper-large-v3-turbo",
+        description="Groq's model for speech to text. It is sent an utterance at each pause of the speaker.",
+    )
+    groq_url: str = Field("https://api.groq.com", description="Address Groq is reached at; change it for a proxy.")
+    elevenlabs_api_key: str = Field(
+        "", description="Key for ElevenLabs (speech), from elevenlabs.io/app/settings/api-keys."
+    )
+    elevenlabs_model: str = Field(
+        "eleven_flash_v2_5",
+        description="ElevenLabs' model. It must take text over a WebSocket, which eleven_v3 doesn't.",
+    )
+    elevenlabs_voice: str = Field(
+        "JBFqnCBsd6RMkjVDRZzb", description="ElevenLabs voice id where the agent's voice names none."
+    )
+    elevenlabs_url: str = Field(
+        "https://api.elevenlabs.io", description="Address ElevenLabs is reached at; change it for a proxy or a region."
+    )
+    cartesia_api_key: str = Field("", description="Key for Cartesia (speech), from play.cartesia.ai/keys.")
+    cartesia_model: str = Field("sonic-3", description="Cartesia's model.")
+    cartesia_voice: str = Field(
+        "6ccbfb76-1fc6-48f7-b71d-91ac6298247b", description="Cartesia voice id where the agent's voice names none."
+    )
+    cartesia_url: str = Field(
+        "https://api.cartesia.ai", description="Address Cartesia is reached at; change it for a proxy."
+    )
     huggingface_api_key: str = Field("", description="Token for gated Hugging Face models.")
     stt_deadline: float = Field(
         5.0,

@@ -60,15 +60,34 @@ def test_auto_in_a_service_takes_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(choose_one(Settings(), "tts", "service").engine, Espeak)
 
 
-def test_a_key_for_an_engine_that_is_not_carried_changes_nothing_for_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_a_cloud_whose_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose(settings(monkeypatch, GROQ_API_KEY="gsk"), "conversation")
-    assert chosen.chat.info.name == "companion"
+    assert (chosen.stt.info.name, chosen.chat.info.name, chosen.tts.info.name) == ("groq", "groq", "espeak")
+    assert chosen.chat.info.model == "llama-3.3-70b-versatile" and chosen.chat.info.paid
+    assert all("gsk" not in line for line in chosen.why)
+
+
+def test_auto_takes_a_chat_server_whose_address_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = choose(settings(monkeypatch, CHAT_URL="http://127.0.0.1:11434/v1", GROQ_API_KEY="gsk"), "conversation")
+    assert (chosen.chat.info.name, chosen.chat.info.device) == ("url", "127.0.0.1:11434")
+    assert not chosen.chat.info.paid
+
+
+def test_a_line_counts_as_paid_where_any_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = choose(settings(monkeypatch, CHAT="companion,groq", GROQ_API_KEY="gsk"), "conversation")
+    assert chosen.chat.info.name == "companion" and chosen.chat.info.paid
+
+
+def test_a_cloud_has_its_deadline_in_a_service_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = choose_one(settings(monkeypatch, CHAT="groq", GROQ_API_KEY="gsk"), "chat", "service").engine
+    assert isinstance(engine, FallbackChat) and alone(engine).info.name == "groq"
 
 
 @pytest.mark.parametrize(
     ("variable", "name", "said"),
     [
-        ("CHAT", "groq", "carries no engine 'groq' yet (and GROQ_API_KEY, its key, isn't set)"),
+        ("STT", "groq", "GROQ_API_KEY isn't set"),
+        ("CHAT", "groq", "GROQ_API_KEY isn't set; put a key for it into .env."),
         ("CHAT", "llama", "ENABLE_LOCAL_MODEL"),
         ("CHAT", "url", "CHAT_URL"),
         ("STT", "whisper", "leave 'whisper' out of the list"),
@@ -78,7 +97,7 @@ def test_a_key_for_an_engine_that_is_not_carried_changes_nothing_for_auto(monkey
     ],
 )
 @pytest.mark.parametrize("place", ["conversation", "service"])
-def test_an_engine_that_is_not_carried_is_refused_with_what_to_do(
+def test_an_engine_that_lacks_something_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, variable: str, name: str, said: str, place: str
 ) -> None:
     with pytest.raises(EngineNotConfigured) as raised:
@@ -87,9 +106,9 @@ def test_an_engine_that_is_not_carried_is_refused_with_what_to_do(
     assert f"{variable}={name} gives no engine" in raised.value.message
 
 
-def test_a_set_key_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineNotConfigured, match="yet, though GROQ_API_KEY is set"):
-        choose(settings(monkeypatch, CHAT="groq", GROQ_API_KEY="gsk"), "conversation")
+def test_an_address_without_its_beginning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineNotConfigured, match="write it as http://host:port/v1"):
+        choose(settings(monkeypatch, CHAT="url", CHAT_URL="localhost:11434/v1"), "conversation")
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,20 @@ def test_a_configured_engine_that_this_version_lacks_is_said_to_be_lacking(monke
     assert found.state == "warn" and "XTTS_MODEL_PATH is set" in found.text and "carries no engine" in found.text
 
 
+def test_a_cloud_whose_key_is_set_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-very-private")
+    assert [(found.state, found.text) for found in models(Settings())] == [
+        ("ok", "GROQ_API_KEY is set: groq can answer, for stt"),
+        ("ok", "GROQ_API_KEY is set: groq can answer, for chat"),
+    ]
+
+
+def test_a_chat_server_at_a_broken_address_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_URL", "localhost:11434")
+    found = only(models(Settings()))
+    assert found.state == "warn" and "write it as http://host:port/v1" in found.text
+
+
 def test_a_missing_engine_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAT", "groq")
     assert findings_in_full()["chat"].state == "FAIL"
