@@ -24,6 +24,7 @@ Happening: TypeAlias = Literal[
     "conversation_errors",
     "engine_failures",
     "segments_refused",
+    "trimmed_speeches",
     "leases_lost",
     "database_errors",
     "history_writes_queued",
@@ -40,6 +41,7 @@ HAPPENINGS: Mapping[Happening, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "conversation_errors": ("Errors that a person in a conversation was told", ("transport", "code")),
         "engine_failures": ("Calls in which an engine failed or was full, and was put aside", ("engine", "code")),
         "segments_refused": ("Stretches of a transcript that Whisper made up, left out", ("engine", "reason")),
+        "trimmed_speeches": ("Speech that ran on after its text and was ended", ("reason",)),
         "leases_lost": (
             "Conversations lost to another process, or to a database out of reach",
             ("reason",),

@@ -32,7 +32,7 @@ SCRAPES = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8")
 UNITS = ("_seconds", "_bytes")
 COUNTED = (
     "held", "limit", "open", "processes", "connected", "requests", "opened", "conversations", "refused", "replies",
-    "interruptions", "errors", "failures", "lost", "queued", "writes", "traces", "watchdog", "redispatches",
+    "interruptions", "errors", "failures", "lost", "queued", "writes", "traces", "watchdog", "redispatches", "speeches",
 )  # fmt: skip
 """What a name without a unit ends with: things that are counted."""
 LABELS = {
