@@ -25,6 +25,10 @@ logger = logging.getLogger("voice_node.agent")
 TOPIC_HEARD = "voice.heard"
 LONGEST = 16_000
 """Characters of a typed message that are read; what is longer isn't conversation."""
+WHOLE_WITHIN = 30.0
+"""Seconds within which a text that has begun must be there; nobody types one piece by piece."""
+AT_ONCE = 200
+"""Texts that are read or wait to be answered; of more, the newest are dropped."""
 KNOWN_WITHIN = 2.0
 """Seconds within which a text's sender must turn out to be in the room."""
 CLOCK_ERROR = 0.25
@@ -98,6 +102,10 @@ class RoomRequests:
         self._read(reader, identity, self._heard)
 
     def _read(self, reader: rtc.TextStreamReader, identity: str, then: Callable[[str], Awaitable[None]]) -> None:
+        if len(self._tasks) >= AT_ONCE:
+            logger.debug("too many texts from the room at once")
+            reader.close()
+            return
         task = asyncio.create_task(self._read_all(reader, identity, then), name="room request")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,22 +113,31 @@ class RoomRequests:
     async def _read_all(
         self, reader: rtc.TextStreamReader, identity: str, then: Callable[[str], Awaitable[None]]
     ) -> None:
-        text = ""
         try:
-            if not await self._human(identity):
-                return
-            async for piece in reader:
-                text += piece
-                if len(text) > LONGEST:
-                    logger.warning("a text from the room is too long", extra={"limit": LONGEST})
-                    return
-            await then(text)
+            text = await self._whole(reader) if await self._human(identity) else None
+            if text is not None:
+                await then(text)
         except rtc.StreamError as error:
             logger.debug("a text from the room broke off: %s", error)
         except Exception:
             logger.exception("a text from the room could not be answered")
         finally:
             reader.close()
+
+    async def _whole(self, reader: rtc.TextStreamReader) -> str | None:
+        """A text once all of it is there; None where it is too long, or never ends."""
+        text = ""
+        try:
+            async with asyncio.timeout(WHOLE_WITHIN):
+                async for piece in reader:
+                    text += piece
+                    if len(text) > LONGEST:
+                        logger.warning("a text from the room is too long", extra={"limit": LONGEST})
+                        return None
+        except TimeoutError:
+            logger.debug("a text from the room doesn't end")
+            return None
+        return text
 
     def _on_joined(self, participant: rtc.RemoteParticipant) -> None:
         self._joined.set()

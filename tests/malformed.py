@@ -51,6 +51,9 @@ ODD_NUMBERS = (
     str(2**31),
 )
 
+ANSWERED = ({"t0", "t1", "t2"}, {"id", "name", "voice"}, {"id", "name"}, {"code", "message"})
+"""Names in what a call to the agent in a room is answered: the clock, a personality, a voice, an error."""
+
 
 class Malformed:
     """Random messages; the same seed gives the same ones.

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,13 +15,12 @@ import pytest
 from livekit import rtc
 from livekit.agents.types import TOPIC_CHAT
 
-from agent.room_requests import TOPIC_HEARD, Asked, RoomRequests
+from agent.room_requests import AT_ONCE, TOPIC_HEARD, WHOLE_WITHIN, Asked, RoomRequests
 from library.personalities import Personality
-from tests.malformed import Malformed, seed_named, shown
+from tests.malformed import ANSWERED, Malformed, seed_named, shown
+from tests.virtual_clock import virtual_time
 
 CALLS = {"voice.clock": {"t0": 1.5}, "voice.personality": {"id": "sage"}, "voice.voice": {"id": "nova"}}
-
-ANSWERS = ({"t0", "t1", "t2"}, {"id", "name", "voice"}, {"id", "name"}, {"code", "message"})
 
 
 class Told:
@@ -91,8 +91,27 @@ class FakeRoom:
         return True
 
 
+class EndlessReader(Reader):
+    """A text of which no more comes, and no end."""
+
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield "to be continued"
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
 async def room() -> AsyncIterator[tuple[FakeRoom, Told]]:
+    async with asked_in_room() as both:
+        yield both
+
+
+@asynccontextmanager
+async def asked_in_room() -> AsyncIterator[tuple[FakeRoom, Told]]:
     fake, told = FakeRoom(), Told()
     conversation: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
     conversation.set_result(cast(Asked, told))
@@ -123,7 +142,7 @@ async def test_calls_are_answered_or_refused_whatever_they_say(room: tuple[FakeR
             sent = made.text([CALLS[method]])
             payload = sent.decode(errors="replace") if isinstance(sent, bytes) else sent
             answer = await ask(room[0], method, payload)
-            assert answer.keys() in ANSWERS, shown(sent)
+            assert answer.keys() in ANSWERED, shown(sent)
     assert (await ask(room[0], "voice.personality", '{"id": "sage"}'))["name"] == "Sage"
     assert (await ask(room[0], "voice.clock", '{"t0": 3}'))["t0"] == 3
 
@@ -147,3 +166,18 @@ async def test_texts_are_taken_or_dropped_whatever_they_say(
                 await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert "still there?" not in caplog.text
+
+
+@virtual_time
+async def test_texts_that_never_end_are_dropped_in_time_and_never_too_many_are_kept() -> None:
+    async with asked_in_room() as (fake, told):
+        endless = [EndlessReader("") for _ in range(AT_ONCE + 1)]
+        for reader in endless:
+            fake.texts[TOPIC_CHAT](reader, "ada")
+        await asyncio.sleep(WHOLE_WITHIN - 1)
+        assert [reader.closed for reader in endless] == [False] * AT_ONCE + [True]
+        await asyncio.sleep(2)
+        assert all(reader.closed for reader in endless)
+        fake.texts[TOPIC_CHAT](Reader("still there?"), "ada")
+        await asyncio.sleep(1)
+        assert told.typed == ["still there?"], "nothing of what had no end was answered"
