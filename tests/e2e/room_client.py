@@ -15,6 +15,7 @@ import numpy as np
 from livekit import rtc
 
 from engines.types import Audio
+from tests.e2e.stack import authorization
 from tests.e2e.waiting import PATIENCE, Arrivals
 from tests.sound import AUDIBLE, joined, rms
 
@@ -47,13 +48,22 @@ class RoomClient:
     Args:
         page: `http://host:port` of the token server.
         through: Address of a relay for signalling; what the token endpoint says where None.
+        key: Of the token endpoint, where it wants one.
         attributes: Participant attributes, such as `session_id` and `personality`.
     """
 
     def __init__(
-        self, page: str, room: str, *, identity: str = "tester", through: str | None = None, **attributes: str
+        self,
+        page: str,
+        room: str,
+        *,
+        identity: str = "tester",
+        through: str | None = None,
+        key: str = "",
+        **attributes: str,
     ) -> None:
         self._page = page
+        self._key = key
         self._through = through
         self._wanted = {
             "room_name": room,
@@ -74,7 +84,9 @@ class RoomClient:
 
     async def __aenter__(self) -> RoomClient:
         async with httpx.AsyncClient() as http:
-            answer = await http.post(f"{self._page}/api/token", json=self._wanted, timeout=PATIENCE)
+            answer = await http.post(
+                f"{self._page}/api/token", json=self._wanted, headers=authorization(self._key), timeout=PATIENCE
+            )
         assert answer.status_code == 201, answer.text
         self.token = answer.json()
         self.room = rtc.Room()

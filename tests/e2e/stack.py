@@ -111,6 +111,11 @@ class Stack:
         return ssl.create_default_context(cafile=str(self.authority))
 
     @property
+    def key(self) -> str:
+        """The key that callers need; empty where none is set."""
+        return self.environment.get("API_KEYS", "").partition(",")[0]
+
+    @property
     def _secure(self) -> str:
         return "s" if self.environment.get("TLS") == "1" else ""
 
@@ -170,7 +175,7 @@ class Stack:
         last: dict[str, str] = {}
         while waiting:
             for part, address in list(waiting.items()):
-                status, body = answer(address, trust=self.trust)
+                status, body = answer(address, trust=self.trust, key=self.key)
                 if status == 200:
                     del waiting[part]
                 else:
@@ -237,13 +242,19 @@ class Stack:
             yield "everything", f"{self.page}/api/health"
 
 
-def answer(address: str, timeout: float = 10.0, trust: ssl.SSLContext | None = None) -> tuple[int, Any]:
+def answer(address: str, timeout: float = 10.0, trust: ssl.SSLContext | None = None, key: str = "") -> tuple[int, Any]:
     """Status and JSON of an HTTP GET; status 0 where nobody answers."""
+    request = urllib.request.Request(address, headers=authorization(key))
     try:
-        with urllib.request.urlopen(address, timeout=timeout, context=trust) as response:
+        with urllib.request.urlopen(request, timeout=timeout, context=trust) as response:
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode(errors="replace")
     except (OSError, ValueError) as error:
         return 0, str(error)
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The header that shows a key, where there is one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
