@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +46,15 @@ def pids(stack: Stack, part: str) -> list[int]:
     return [pid for pid, command in stack.processes().items() if COMMANDS[part] in command]
 
 
+def database(stack: Stack) -> Path:
+    """The stack's SQLite file."""
+    return stack.folder / "data" / "voice-node.db"
+
+
 def query(stack: Stack, sql: str, *values: object) -> list[tuple[object, ...]]:
     """What the stack's database answers; read-only."""
-    file = stack.folder / "data" / "voice-node.db"
-    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
+    address = f"file:{database(stack)}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
         return connection.execute(sql, values).fetchall()
 
 
@@ -67,11 +72,25 @@ def holder(stack: Stack, session: str) -> int:
     return int(str(name).split("-")[-2])
 
 
-def holds(stack: Stack, session: str, pid: int) -> bool:
-    """Whether this process holds a conversation."""
-    return any(
-        f"-{pid}-" in str(name) for (name,) in query(stack, "select holder from leases where session_id = ?", session)
-    )
+@contextlib.contextmanager
+def locked(stack: Stack) -> Iterator[None]:
+    """Hold the database's write lock."""
+    other = sqlite3.connect(database(stack), isolation_level=None, timeout=30)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        other.close()
+
+
+def struck(stack: Stack, kind: str, pid: int) -> Fault:
+    """Kill or freeze a process that isn't writing at that moment: nobody else is while we may.
+
+    One that stands still in the middle of a write keeps the database locked, and so nobody can take its conversations
+    over: what happens then is test_database_away.py's.
+    """
+    with locked(stack):
+        return Fault(kind, pid)
 
 
 class Fault:

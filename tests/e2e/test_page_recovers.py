@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.e2e.chromium import browsing
-from tests.e2e.faults import Fault, healed, history, holder, pids
+from tests.e2e.faults import healed, history, holder, pids, struck
 from tests.e2e.stack import Stack
 from tests.e2e.test_page import WORDS, shown, start
 from tests.e2e.waiting import PATIENCE
@@ -47,7 +47,7 @@ async def test_the_page_comes_back_by_itself(alone: Stack, tmp_path: Path, part:
         session = await page.evaluate("new URL(location.href).searchParams.get('session')")
 
         (pid,) = [holder(stack, session)] if part == "job" else pids(stack, part)
-        fault = Fault(kind, pid)
+        fault = struck(stack, kind, pid)
         spoken = len(await shown(page, "user"))
         await fault.over()
         await healed(stack)
