@@ -23,9 +23,10 @@ PANICKED, OVERDUE, ORPHANED, STALLED = 70, 71, 72, 73
 """Exit codes of a job whose native part has panicked, which didn't come to its end, whose worker is gone, whose event
 loop stood still."""
 
-CLOSES_WITHIN = 30.0
-"""Seconds a job has to store what was said and end; the framework waits for its last task without limit."""
-ENDS_WITHIN = 90.0
+CLOSES_WITHIN = 75.0
+"""Seconds a job has to store what was said, for which History takes up to 60, and end; the framework waits for its
+last task without limit."""
+ENDS_WITHIN = 150.0
 """Seconds from a job's own decision to end; the framework gives the session 60 of them to close."""
 STALLED_FOR = 20.0
 """Seconds after which a job whose event loop stands still ends; others have taken its conversation up long before."""

@@ -16,7 +16,7 @@ from livekit.agents.utils.hw import get_cpu_monitor
 
 from agent.health import health_page
 from agent.job import entry
-from agent.job_process import prepare
+from agent.job_process import ENDS_WITHIN, prepare
 from agent.places import Places, default_limit
 from engines.select import Chosen, choose
 from library import Library, LibraryError
@@ -100,6 +100,8 @@ class Worker:
             num_idle_processes=1 if get_cpu_monitor().cpu_count() < 4 else 2,
             setup_fnc=prepare,
             initialize_process_timeout=30.0,
+            # A job that can't store what was said yet may need that long; each of them ends itself in time.
+            shutdown_process_timeout=ENDS_WITHIN,
             # livekit-server may be started later or restarted at any time: wait for it as long as it takes.
             max_retry=2**31,
             ws_url=settings.livekit_url,

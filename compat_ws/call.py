@@ -99,8 +99,10 @@ async def serve_call(ws: WebSocket, session_id: str, equipment: Equipment, begin
         wanted = messages.options(ws.query_params)
         check_session_id(session_id)
         hello = await _hello(ws)
+        equipment.check_database()  # a socket that holds this conversation keeps it while nobody can take it up
         async with equipment.places.take(session_id) as place:
             await equipment.check_services()
+            equipment.check_database()
             lease = await equipment.leases.claim(session_id, "websocket")
             try:
                 await _Call(ws, session_id, equipment, wanted, place, lease).hold(hello, begin)

@@ -13,7 +13,7 @@ from conversation.latency import LatencyHistograms
 from conversation.tracing import TurnTracer
 from engines.select import Chosen, only_through_service
 from engines.types import EngineError
-from library import Library
+from library import DatabaseError, Library
 from library.capacity import CALL, full_service
 from library.leases import LeaseHolder
 from settings import Settings
@@ -61,6 +61,15 @@ class Equipment:
         needed = only_through_service(self.settings)
         if needed and full_service(await self.library.leases.holders(), needed):
             raise Full(CALL)
+
+    def check_database(self) -> None:
+        """Return if a conversation could be taken up and kept now.
+
+        Raises:
+            DatabaseError: It couldn't; the message names the fix.
+        """
+        if self.leases.trouble:
+            raise DatabaseError(self.leases.trouble)
 
     async def start_engines(self) -> None:
         """Load the engines that aren't yet.

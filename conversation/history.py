@@ -34,8 +34,8 @@ WAITING = 1000
 AGAIN_AFTER = 0.5
 """Seconds between attempts to write."""
 
-LAST_TRIES = 15.0
-"""Seconds that are spent at the end on what still waits."""
+LAST_TRIES = 60.0
+"""Seconds that are spent at the end on what still waits: who hangs up while the database is locked finds it later."""
 
 
 @dataclass(frozen=True, slots=True)

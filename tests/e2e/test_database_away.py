@@ -1,65 +1,135 @@
-"""While another program keeps the database locked, those who talk go on talking, and others are told at once."""
+"""While another program keeps the database locked, those who talk go on talking, and others are told at once.
+
+What is said meanwhile is stored once it can be, also where the person has hung up by then. A program that stands still
+in the middle of a write locks it as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
+import os
+import signal
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 
 import httpx
+import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.e2e.faults import FROZEN_FOR, database, eventually, history, holder, locked
 from tests.e2e.legacy_client import LegacyClient
+from tests.e2e.persistent import InRoom, OnSocket
 from tests.e2e.room_client import RoomClient
-from tests.e2e.stack import Stack, answer
+from tests.e2e.stack import ROOT, Stack, answer
 from tests.e2e.waiting import PATIENCE
 
-LOCKED_FOR = 5.0
-"""Seconds; every lease would expire three times over."""
+LOCKED_FOR = 30.0
+"""Seconds; every lease would expire twenty times over."""
+
+NAME, MUSIC, WHAT_NAME = "My name is Mary.", "What do you think about music?", "What is my name?"
+HOME, WHERE_HOME = "I live in Rome.", "Where do I live?"
 
 
 @contextmanager
-def locked(stack: Stack) -> Iterator[None]:
-    """Hold the database's write lock."""
-    other = sqlite3.connect(stack.folder / "data" / "voice-node.db", isolation_level=None, timeout=10)
-    try:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-    finally:
-        other.close()
+def frozen_in_a_write(stack: Stack, *, killed: bool) -> Iterator[None]:
+    """A program that stands still in the middle of a write; it finishes that in the end, or is killed."""
+    command = [sys.executable, str(ROOT / "tests" / "e2e" / "writer.py"), str(database(stack))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin is not None and writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        os.kill(writer.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if killed:
+                writer.kill()
+            os.kill(writer.pid, signal.SIGCONT)
+            said, _ = writer.communicate("finish it\n", timeout=PATIENCE)
+    assert said == ("" if killed else "written\n")
 
 
-async def test_a_locked_database_costs_nobody_their_conversation(stack: Stack) -> None:
-    sessions = [f"locked-{uuid.uuid4().hex}" for _ in range(2)]
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Somebody on a WebSocket and somebody in a room, who say the same."""
+
+    legacy: LegacyClient
+    person: RoomClient
+    sessions: tuple[str, str]
+
+    async def say(self, text: str) -> None:
+        """Type a message on either way, and wait for the answers."""
+        turn = len(self.person.said("agent"))
+        await asyncio.gather(self.legacy.send({"type": "text", "text": text}), self.person.type(text))
+        await asyncio.gather(
+            self.legacy.message("transcript", number=turn, role="agent", final=True), self.person.heard("agent", turn)
+        )
+
+
+@asynccontextmanager
+async def talking(stack: Stack) -> AsyncIterator[Pair]:
+    """A pair; in the end the same processes have held both conversations, and all that was said is stored once."""
+    sessions = (f"away-{uuid.uuid4().hex}", f"away-{uuid.uuid4().hex}")
     async with (
         LegacyClient(stack.compat, sessions[0], agent="storyteller", query="events=1") as legacy,
         RoomClient(stack.page, sessions[1], personality="storyteller") as person,
     ):
         await legacy.message("ready")
-        agent = await person.agent()
-        await tell(legacy, person, "My name is Mary.", 0)
-        with locked(stack):
-            await tell(legacy, person, "What do you think about music?", 1)
-            await asyncio.gather(asyncio.sleep(LOCKED_FOR), others_are_told(stack))
-        await tell(legacy, person, "What is my name?", 2)
-        assert "mary" in legacy.said("agent")[-1].lower()
-        assert "mary" in person.said("agent")[-1].lower()
-        assert (await person.agent()).identity == agent.identity, "the agent was replaced"
+        await person.agent()
+        pair = Pair(legacy, person, sessions)
+        await pair.say(NAME)
+        holders = [holder(stack, session) for session in sessions]
+        yield pair
+        await pair.say(WHAT_NAME)
+        assert "Mary" in legacy.said("agent")[-1]
+        assert "Mary" in person.said("agent")[-1]
+        assert [holder(stack, session) for session in sessions] == holders, "somebody was replaced"
+        said = person.said("user")
         for session in sessions:
-            await stored(stack, session, ["My name is Mary.", "What do you think about music?", "What is my name?"])
+            await eventually(lambda session=session: told(stack, session) == said, f"stored: {said}")
     assert await becomes(f"{stack.page}/health", 200)
 
 
-async def tell(legacy: LegacyClient, person: RoomClient, text: str, turn: int) -> None:
-    """Type a message on either way, and wait for the answers."""
-    await asyncio.gather(legacy.send({"type": "text", "text": text}), person.type(text))
-    await asyncio.gather(
-        legacy.message("transcript", number=turn, role="agent", final=True), person.heard("agent", turn)
-    )
+def told(stack: Stack, session: str) -> list[str]:
+    """What is stored of what somebody said, in order."""
+    return [one.content for one in history(stack, session) if one.role == "user"]
+
+
+async def test_a_database_that_is_locked_for_long_costs_nobody_their_conversation(stack: Stack) -> None:
+    leaving: list[OnSocket | InRoom] = [OnSocket(stack, "storyteller"), InRoom(stack, "storyteller")]
+    async with talking(stack) as pair:
+        await asyncio.gather(*(talk.connect() for talk in leaving))
+        await asyncio.gather(*(talk.ask(NAME, "Mary") for talk in leaving))
+        end = asyncio.get_running_loop().time() + LOCKED_FOR
+        with locked(stack):
+            await pair.say(MUSIC)
+            await asyncio.gather(*(talk.ask(HOME, "Rome") for talk in leaving))
+            await asyncio.gather(*(talk.close() for talk in leaving))
+            await others_are_told(stack)
+            await asyncio.sleep(end - asyncio.get_running_loop().time())
+            await pair.say(HOME)
+    # Who hung up while nothing could be written finds all of it.
+    try:
+        await asyncio.gather(*(talk.ask(WHERE_HOME, "Rome") for talk in leaving))
+        for talk in leaving:
+            assert told(stack, talk.session)[:2] == [NAME, HOME], talk.session
+    finally:
+        await asyncio.gather(*(talk.close() for talk in leaving))
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["and goes on", "and is killed"])
+async def test_a_writer_that_is_frozen_in_the_middle_of_a_write_costs_nobody_their_conversation(
+    stack: Stack, killed: bool
+) -> None:
+    async with talking(stack) as pair:
+        with frozen_in_a_write(stack, killed=killed):
+            await pair.say(MUSIC)
+            await asyncio.gather(asyncio.sleep(FROZEN_FOR), others_are_told(stack))
 
 
 async def others_are_told(stack: Stack) -> None:
@@ -88,15 +158,3 @@ async def becomes(address: str, wanted: int, reason: str = "") -> bool:
             return True
         await asyncio.sleep(0.1)
     return False
-
-
-async def stored(stack: Stack, session: str, wanted: list[str]) -> None:
-    """The history holds what the person typed, in order, once."""
-    found: list[str] = []
-    for _ in range(100):
-        status, kept = await asyncio.to_thread(answer, f"{stack.service('chat')}/chat/{session}")
-        found = [one["content"] for one in kept["messages"] if one["role"] == "user"] if status == 200 else []
-        if found == wanted:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"stored: {found}")
