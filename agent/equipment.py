@@ -27,7 +27,7 @@ class Equipment:
     Attributes:
         engines: Chosen for one conversation; chat and voice are started.
         library: This process's own.
-        leases: This process's, with its one place.
+        leases: This process's.
         hearing: Starts the ear's engine, which may take a second that a greeting doesn't wait for; raises
             EngineError where it can't be started.
         tracer: Where the conversation's turns are traced.
@@ -53,8 +53,9 @@ class Equipment:
         library: Library | None = None
         try:
             library = await Library.open(settings)
-            # The worker has given this job a place; it has none to offer before it takes its own.
-            leases = LeaseHolder(library, "agent", 0)
+            # The worker counts the places, and the one it gave this job as taken until it has ended: the job has none
+            # to offer, neither before it holds its conversation nor after.
+            leases = LeaseHolder(library, "agent", "held")
             await leases.start()
             await asyncio.gather(*starting)
             service = await listening

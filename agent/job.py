@@ -136,7 +136,6 @@ class RoomJob:
     ) -> None:
         assert self._text is not None
         asked = visit(self._room.name, human.identity, human.attributes, self._context.job.metadata)
-        equipment.leases.limit = 1
         self._lease = await equipment.leases.claim(
             asked.session_id,
             self._room.name,

@@ -57,6 +57,9 @@ GOODBYE = 5.0
 Kind = Literal["agent", "compat", "console", "page", "stt", "chat", "tts"]
 """What a process is. The last three hold calls, the page nothing, the others conversations."""
 
+Limit = int | Literal["held"] | None
+"""How much a process takes; see `LeaseHolder`."""
+
 
 class HasDatabase(Protocol):
     """What a holder needs of the library."""
@@ -109,8 +112,8 @@ class LeaseHolder:
     Args:
         source: The library, or its database.
         kind: What the process is.
-        limit: How many conversations it would hold at once, None where it has no limit. May be changed later
-            through the attribute `limit`; the next renewal tells the others.
+        limit: How many conversations it would hold at once, None where it has no limit, "held" where it takes no
+            more than it holds. May be changed later through the attribute `limit`; the next renewal tells the others.
         clock: The time; tests set their own.
         capacity: What a process holds that holds no conversations: asked at each renewal, in place of `limit`.
     """
@@ -119,7 +122,7 @@ class LeaseHolder:
         self,
         source: HasDatabase | Database,
         kind: Kind,
-        limit: int | None,
+        limit: Limit,
         *,
         clock: Clock = REAL,
         capacity: Callable[[], Capacity] | None = None,
@@ -127,7 +130,7 @@ class LeaseHolder:
         self._capacity = capacity
         self._database = source if isinstance(source, Database) else source.database
         self.kind = kind
-        self.limit = limit
+        self.limit: Limit = limit
         self.id = f"{kind}-{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock = clock
         self._leases: dict[str, Lease] = {}
@@ -308,7 +311,7 @@ class LeaseHolder:
         return self._database.moment(self._clock.now() if self._clock.now else None)
 
     async def _tell(self, session: AsyncSession, now: ColumnElement[float], held: int) -> None:
-        limit = self.limit
+        limit = held if self.limit == "held" else self.limit
         if self._capacity is not None:
             of = self._capacity()
             held, limit = of.held, of.limit

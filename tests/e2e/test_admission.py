@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from livekit import api, rtc
 
+from tests.e2e.faults import query
 from tests.e2e.legacy_client import LegacyClient
 from tests.e2e.room_client import RoomClient
 from tests.e2e.stack import Stack
@@ -62,6 +64,8 @@ async def test_refused_sockets_leave_the_one_that_is_held_alone(small: Stack) ->
 
 async def test_refused_visitors_leave_the_room_that_is_held_alone(small: Stack) -> None:
     room = name()
+    promised: list[int] = []
+    watching = asyncio.create_task(asyncio.to_thread(watch, small, room, promised))
     async with RoomClient(small.page, room, personality="storyteller") as held:
         await held.agent()
         await held.state("listening")
@@ -76,7 +80,28 @@ async def test_refused_visitors_leave_the_room_that_is_held_alone(small: Stack) 
         await speaking
         await held.sound(0.5, since)
         await someone_without_a_place(small)
+    await watching  # which ends with the job
+    assert len(promised) > 100 and not any(promised), "a place is taken until its job has ended"
     await free_again(small)
+
+
+def watch(small: Stack, room: str, promised: list[int]) -> None:
+    """Note again and again how many places are offered, from when the room's conversation is held until it isn't."""
+    held, deadline = False, time.monotonic() + 2 * PATIENCE
+    while time.monotonic() < deadline:
+        # one state of the database: what the worker and the room's job say, and whether the conversation is held
+        ((offered, leases),) = query(
+            small,
+            "select (select max(\"limit\" - held) from holders where kind = 'agent'),"
+            " (select count(*) from leases where place = ?)",
+            room,
+        )
+        if held and not leases:
+            return
+        held = held or bool(leases)
+        if held:
+            promised.append(int(str(offered)))
+        time.sleep(0.02)
 
 
 async def someone_without_a_place(small: Stack) -> None:

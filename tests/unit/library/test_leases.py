@@ -11,7 +11,7 @@ import pytest
 
 from library import Database, DatabaseError, LeaseHolder, Leases, Library, LibraryError, SessionIdError
 from library.clock import Clock
-from library.holder import STRANDED
+from library.holder import STRANDED, Limit
 from library.leases import EXPIRY, FENCED, KEPT, RENEWAL, Kind
 
 from .conftest import MakeSettings, eventually
@@ -46,7 +46,7 @@ async def hold(library: Library, time: ManualTime) -> AsyncIterator[Callable[...
     """Make holders, closed at the end."""
     made: list[LeaseHolder] = []
 
-    async def make(kind: Kind = "agent", limit: int | None = None) -> LeaseHolder:
+    async def make(kind: Kind = "agent", limit: Limit = None) -> LeaseHolder:
         holder = LeaseHolder(library, kind, limit, clock=time.clock)
         made.append(holder)
         await holder.start()
@@ -55,6 +55,22 @@ async def hold(library: Library, time: ManualTime) -> AsyncIterator[Callable[...
     yield make
     for holder in made:
         await holder.aclose()
+
+
+async def test_who_takes_no_more_than_it_holds_never_offers_a_place(hold, leases: Leases) -> None:
+    async def told() -> tuple[int, int | None]:
+        (process,) = await leases.holders()
+        return process.held, process.limit
+
+    holder = await hold("agent", "held")
+    assert await told() == (0, 0)
+    lease = await holder.claim("s1", "room")
+    assert await told() == (1, 1)
+    await holder.renew()
+    assert await told() == (1, 1)
+    lease.lose()
+    await holder.renew()
+    assert await told() == (0, 0)
 
 
 async def test_a_claim_is_there_for_others_when_it_returns(hold, leases: Leases, time: ManualTime) -> None:
