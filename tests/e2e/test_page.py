@@ -149,3 +149,38 @@ async def test_a_first_greeting_is_heard_and_a_typed_message_is_answered(stack: 
         await expect(page.get_by_test_id("error")).to_have_count(0)
         await page.get_by_test_id("stop").click()
         await expect(page.get_by_test_id("start")).to_be_visible()
+
+
+async def test_with_push_to_talk_only_what_is_said_while_space_is_held_is_heard(stack: Stack, tmp_path: Path) -> None:
+    """The microphone says the same line again and again, held or not."""
+    line = Line("what do you think about music", "awb", pause=2.5)
+    unheard = 2 * (3.0 + line.pause) * 1000  # milliseconds in which it is said at least once, whole
+    async with browsing(tmp_path / "profile", microphone_file(tmp_path / "m.wav", [line], 0.5), once=False) as browser:
+        page = browser.page
+        await page.goto(stack.page)
+        await page.get_by_test_id("settings").click()
+        await page.get_by_test_id("push-to-talk").check()
+        await page.keyboard.press("Escape")
+        await start(page, "storyteller")
+        status, talk = page.locator("[data-testid=status]"), page.get_by_test_id("talk")
+        await expect(status).to_have_attribute("data-state", "listening", timeout=PATIENCE * 1000)
+        await expect(talk).to_be_focused()
+        await page.wait_for_timeout(unheard)
+        assert await shown(page, "user") == []
+
+        await page.keyboard.down("Space")
+        await expect(talk).to_have_attribute("data-open", "true")
+        await expect(page.locator(WORDS.format(role="user")).filter(has_text="music").first).to_be_visible(
+            timeout=PATIENCE * 1000
+        )
+        await page.keyboard.up("Space")
+        await expect(talk).to_have_attribute("data-open", "false")
+        await expect(page.locator(WORDS.format(role="agent")).first).to_be_visible(timeout=PATIENCE * 1000)
+        await browser.sound(0.5)
+        await expect(status).to_have_attribute("data-state", "listening", timeout=PATIENCE * 1000)
+        await page.wait_for_timeout(3000)  # what was being said at that moment has been answered, too
+        heard = await shown(page, "user")
+        await page.wait_for_timeout(unheard)
+        assert await shown(page, "user") == heard, "nothing is heard once Space is let go"
+        await page.get_by_test_id("stop").click()
+        await expect(page.get_by_test_id("start")).to_be_visible()
