@@ -112,6 +112,7 @@ class Batch:
             NoFreeSlot: All are taken.
             UnspeakableText: The text is too long, empty, or has unknown ids.
             ForeignLatents: The latents belong to another checkpoint, or aren't of its shape.
+            BrokenStream: The voice's latents overflow.
             OutOfMemory: The device has no memory left for it.
         """
         if not self.free:
@@ -183,7 +184,7 @@ class Batch:
         stop = code == self._weights.stop_code or not stream.left
         if math.isfinite(probability):
             return Made(stream.slot, code, latent, stop, rank, probability)
-        error = BrokenStream("XTTS lost a stream to numbers that overflowed; say it again, or use a wider precision.")
+        error = BrokenStream("XTTS lost a stream to numbers that overflowed; say it again, or use float32.")
         return Made(stream.slot, code, latent, True, rank, 0.0, error)
 
     def _prefix(self, row: int, latents: Latents) -> Prefix:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engines.tts.xtts.coqui import Affine, Block, Transformer
+from engines.tts.xtts.errors import BrokenStream
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 """A linear layer: (..., in) to (..., out)."""
@@ -149,7 +150,11 @@ class Network:
         return Stepped(stepped.latent[:rows], stepped.logits[:rows])
 
     def prefix(self, row: int, latents: Tensor) -> Prefix:
-        """The keys and values of conditioning latents (32, d); `row` is used for it, and holds them afterwards."""
+        """The keys and values of conditioning latents (32, d); an unused row is needed to compute them in.
+
+        Raises:
+            BrokenStream: They overflow.
+        """
         self._extend(row, 0, latents.to(self._backend.device, self._backend.dtype))
         return Prefix(self._cache[:, :, row, :, : len(latents)].clone())
 
@@ -161,6 +166,9 @@ class Network:
             prefix: The voice's.
             text: Text ids (n,), without start and stop.
             start: The start code.
+
+        Raises:
+            BrokenStream: It overflows.
         """
         device = self._backend.device
         ids = functional.pad(text.to(device), (1, 0), value=self._start_text)
@@ -213,10 +221,13 @@ class Network:
             cache[0, :, start:end] = keys
             cache[1, :, start:end] = values
             if layer is self._layers[-1]:
-                return
+                break
             keys, values = cache[:, :, :end]
             mixed = functional.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=mask)
             state = self._finished(layer, state, mixed[0].transpose(0, 1).reshape(new, -1))
+        if not self._cache[-1, :, row, :, start:end].isfinite().all():  # whatever overflowed before shows up there
+            self.clear(row)
+            raise BrokenStream("XTTS's numbers overflow with this voice; make its latents anew or use float32.")
 
     def _finished(self, layer: _Layer, state: Tensor, mixed: Tensor) -> Tensor:
         state = state + layer.attention_out(mixed)

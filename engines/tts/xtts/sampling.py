@@ -125,12 +125,12 @@ class Sampler:
         likeliest, codes = weighed.topk(max(self._top_k[:rows]))
         ranks = torch.arange(likeliest.shape[1], device=logits.device)
         shares = likeliest.masked_fill(ranks >= top_k, -torch.inf).softmax(1)
-        before = shares.cumsum(1) - shares
-        shares = shares.where(before < top_p, 0)
-        reached = shares.cumsum(1)
+        shares = shares.where(shares.cumsum(1) - shares < top_p, 0)
+        # Laid out by code, not by rank: codes that are likely alike change ranks with the last digit of a logit.
+        reached = torch.zeros(logits.shape, dtype=torch.double, device=logits.device)
+        reached = reached.scatter_(1, codes, shares.double()).cumsum_(1)
         chance = self._chance[:rows].gather(1, made[:, None]) * reached[:, -1:]
-        last = shares.count_nonzero(1).sub(1).clamp(min=0)[:, None]
-        code = codes.gather(1, torch.minimum((reached <= chance).sum(1, keepdim=True), last))
+        code = (reached <= chance).sum(1, keepdim=True).clamp_(max=self._codes - 1)  # beyond it where all is NaN
         past.scatter_(1, code, True)
         stop = logits[:, self._stop : self._stop + 1]
         return Drawn(code.squeeze(1), (logits > stop).sum(1), logits.softmax(1)[:, self._stop])
