@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +22,9 @@ from torch import Tensor
 
 from engines.tts.xtts.checkpoint import Checkpoint
 from engines.tts.xtts.coqui import transformer
-from engines.tts.xtts.errors import BrokenStream, ForeignLatents, NoFreeSlot, OutOfMemory, UnspeakableText
+from engines.tts.xtts.errors import BrokenStream, ForeignLatents, NoFreeSlot, UnspeakableText
 from engines.tts.xtts.latents import Latents
+from engines.tts.xtts.memory import memory_named
 from engines.tts.xtts.network import Backend, Network, Prefix
 from engines.tts.xtts.sampling import Sampler, Sampling
 from engines.types import EngineError
@@ -79,7 +79,7 @@ class Batch:
     def __init__(self, checkpoint: Checkpoint, backend: Backend, slots: int) -> None:
         self._checkpoint = checkpoint.fingerprint
         self._device = backend.device
-        with _memory(), torch.inference_mode():
+        with memory_named(), torch.inference_mode():
             self._weights = weights = transformer(checkpoint.gpt)
             self._network = Network(weights, backend, slots)
             codes = len(weights.head.bias)
@@ -120,7 +120,7 @@ class Batch:
         text = self._text(text_ids)
         self._check(latents)
         row = len(self._streams)
-        with _memory(), torch.inference_mode():
+        with memory_named(), torch.inference_mode():
             self._network.fill(row, self._prefix(row, latents), text, self._weights.start_code)
             self._sampler.join(row, sampling)
         most = self._weights.most_codes
@@ -140,7 +140,7 @@ class Batch:
         if not rows:
             return []
         network = self._network
-        with _memory(), torch.inference_mode():
+        with memory_named(), torch.inference_mode():
             latents, logits = network.step(rows, max(stream.length for stream in self._streams) + 1)
             drawn = self._sampler.draw(logits, network.made[:rows])
             network.codes[:rows] = drawn.code
@@ -210,16 +210,3 @@ class Batch:
             raise ForeignLatents("These latents were made by another checkpoint; make them anew from the recordings.")
         if latents.gpt.shape != (32, self._weights.code_embedding.shape[1]) or not latents.gpt.isfinite().all():
             raise ForeignLatents("These latents are damaged; make them anew from the recordings.")
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    """Name what torch says when memory runs out; a GPU has an error of its own for it, a CPU only words."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory("XTTS has no memory left on its device; let it hold fewer streams.") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory("XTTS has no memory left; let it hold fewer streams.") from error

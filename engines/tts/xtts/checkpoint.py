@@ -8,7 +8,6 @@ has a vocabulary of any size, and may keep the mel statistics in `mel_stats.pth`
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.tts.xtts import coqui
-from engines.tts.xtts.errors import CorruptCheckpoint, MissingCheckpoint, OutOfMemory
+from engines.tts.xtts.errors import CorruptCheckpoint, MissingCheckpoint
+from engines.tts.xtts.memory import memory_named
+from engines.types import EngineError
 
 _TRAINERS = ("torch_mel_spectrogram_style_encoder.", "torch_mel_spectrogram_dvae.", "dvae.")
 """Networks that only training needs."""
@@ -173,24 +174,14 @@ def _speakers(file: Path) -> dict[str, tuple[Tensor, Tensor]]:
 def _readable(file: Path, what: str) -> Iterator[None]:
     """Name the file where reading it, or fitting it to the network, fails."""
     try:
-        yield
-    except (CorruptCheckpoint, MissingCheckpoint):
+        with memory_named():
+            yield
+    except EngineError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"{file.name} doesn't fit into the device's memory.") from error
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise MissingCheckpoint(f"{file} can't be read: {error.strerror}. Check its permissions.") from error
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-    ) as error:
+    except Exception as error:  # torch, json, tokenizers and coqui-tts agree on no class for a file that isn't theirs
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CorruptCheckpoint(
-            f"{file} is damaged or holds another model than XTTS v2 ({reason[0]}); {what} can't be used. Copy it anew."
+            f"{file} is damaged or of another model than XTTS v2 ({reason[0]}); {what} can't be used. Copy it anew."
         ) from error
