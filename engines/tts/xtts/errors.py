@@ -21,6 +21,10 @@ class UnspeakableText(EngineBadInput):
     """A text has more tokens than a checkpoint takes, or tokens that it doesn't know."""
 
 
+class UnknownLanguage(EngineBadInput):
+    """A language that XTTS, or a checkpoint of it, doesn't speak."""
+
+
 class BadSampling(EngineBadInput):
     """A sampling setting is outside its range."""
 
