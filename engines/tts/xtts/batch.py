@@ -96,6 +96,20 @@ class Batch:
         """How many more streams may join."""
         return self._slots - len(self._streams)
 
+    def prepare(self, latents: Latents) -> None:
+        """Compute a voice's prefix beforehand, so that the first stream in this voice starts as soon as later ones.
+
+        Raises:
+            NoFreeSlot: All are taken; one is needed to compute in.
+            ForeignLatents: The latents belong to another checkpoint, or aren't of its shape.
+            BrokenStream: The latents overflow.
+            OutOfMemory: The device has no memory left for it.
+        """
+        self._check_free()
+        self._check(latents)
+        with memory_named(), torch.inference_mode():
+            self._prefix(len(self._streams), latents)
+
     def join(self, text_ids: Sequence[int], latents: Latents, sampling: Sampling, max_codes: int | None = None) -> int:
         """Take in a stream; its first code comes with the next step.
 
@@ -115,8 +129,7 @@ class Batch:
             BrokenStream: The voice's latents overflow.
             OutOfMemory: The device has no memory left for it.
         """
-        if not self.free:
-            raise NoFreeSlot(f"All {self._slots} slots of XTTS are taken; ask again when a stream has ended.")
+        self._check_free()
         text = self._text(text_ids)
         self._check(latents)
         row = len(self._streams)
@@ -205,8 +218,14 @@ class Batch:
             raise UnspeakableText("XTTS was given text ids that its checkpoint doesn't know; use its own tokenizer.")
         return torch.tensor(ids, dtype=torch.long)
 
+    def _check_free(self) -> None:
+        if not self.free:
+            raise NoFreeSlot(f"All {self._slots} slots of XTTS are taken; ask again when a stream has ended.")
+
     def _check(self, latents: Latents) -> None:
         if latents.checkpoint != self._checkpoint:
             raise ForeignLatents("These latents were made by another checkpoint; make them anew from the recordings.")
-        if latents.gpt.shape != (32, self._weights.code_embedding.shape[1]) or not latents.gpt.isfinite().all():
+        shapes = (32, self._weights.code_embedding.shape[1]), (512, 1)
+        parts = latents.gpt, latents.speaker
+        if tuple(part.shape for part in parts) != shapes or not all(part.isfinite().all() for part in parts):
             raise ForeignLatents("These latents are damaged; make them anew from the recordings.")

@@ -6,13 +6,16 @@ seconds: import it off the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 from TTS.tts.models import xtts as coqui_xtts
@@ -158,13 +161,39 @@ def build(config: Config, tokenizer: Tokenizer, state: Mapping[str, Tensor], dev
     Raises:
         RuntimeError: Weights are missing, too many, or of another shape.
     """
-    model: Any = coqui_xtts.Xtts(config)
-    model.tokenizer = tokenizer
-    model.load_state_dict(state, strict=True)
-    model.to(device)
-    model.eval()
+    with _quiet():
+        with _Unfilled():
+            model: Any = coqui_xtts.Xtts(config)
+        model.tokenizer = tokenizer
+        model.load_state_dict(state, strict=True)
+        model.to(device)
+        model.eval()
     built: Model = model
     return built
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random numbers: all of them are about to be overwritten, and drawing 460 million takes seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, unless it fills a tensor with random numbers."""
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Spare the log four warnings about token ids of GPT-2 that XTTS never uses."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def transformer(gpt: nn.Module) -> Transformer:

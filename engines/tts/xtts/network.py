@@ -10,6 +10,7 @@ Which linear layers, numbers and device are used is the `Backend`'s business.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
@@ -136,7 +137,8 @@ class Network:
         self.codes = torch.zeros(rows, dtype=torch.long, device=backend.device)
         self.made = torch.zeros_like(self.codes)
         self.length = torch.zeros_like(self.codes)
-        self._step = backend.stepping(self._compute)
+        itself: Network = weakref.proxy(self)  # a cycle would keep gigabytes until the garbage collector came by
+        self._step = backend.stepping(lambda rows, reach: itself._compute(rows, reach))
 
     def step(self, rows: int, reach: int) -> Stepped:
         """Compute one position for each of the first `rows` rows; `codes`, `made` and `length` stay as they are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import weakref
 from collections.abc import Sequence
 from functools import cache
 
@@ -205,6 +206,81 @@ def test_a_stream_without_an_end_stops_where_coquis_does(tmp_path_factory: pytes
     assert (streams.latents(slot) - latents).abs().max() < 1e-4
 
 
+class Bucketed(Exact):
+    """Computes more than is asked for, as captured graphs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[tuple[int, int]] = set()
+
+    def bucket(self, rows: int, reach: int) -> tuple[int, int]:
+        self.asked.add(bucket := (-(-rows // 4) * 4, -(-reach // 64) * 64))
+        return bucket
+
+
+def test_rows_and_positions_that_only_fill_a_bucket_up_change_nothing(base: Checkpoint) -> None:
+    backend = Bucketed()
+    streams = Streams(base, 6, backend)
+    slots = {}
+    for text in TEXTS[:5]:
+        slots[streams.join(text)] = text
+        streams.step(9)
+    streams.batch.leave(gone := min(slots))
+    slots[streams.join(TEXTS[5])] = TEXTS[5]
+    streams.finish()
+    assert len(backend.asked) > 3
+    for slot, text in slots.items():
+        codes = streams.codes(slot)
+        assert codes == coquis(base, text)[0][: len(codes)]
+        assert len(codes) == (91 if slot != gone else 45)
+
+
+class Narrow(Exact):
+    """Computes with half the digits."""
+
+    dtype = torch.bfloat16
+
+    def linear(self, weight: Tensor, bias: Tensor) -> Linear:
+        return super().linear(weight.to(self.dtype), bias.to(self.dtype))
+
+
+def test_narrower_numbers_give_nearly_the_same_latents_in_float32(base: Checkpoint) -> None:
+    streams = Streams(base, 2, Narrow())
+    slots = [streams.join(text, max_codes=1) for text in TEXTS[:2]]
+    streams.step()
+    for slot, text in zip(slots, TEXTS, strict=False):
+        [made] = streams.made[slot]
+        latent = coquis(base, text)[1][0]
+        assert made.latent.dtype == torch.float32
+        assert 1e-6 < (made.latent - latent).norm() / latent.norm() < 0.05
+
+
+def test_a_prepared_voice_is_computed_once(base: Checkpoint) -> None:
+    backend = Failing()
+    streams = Streams(base, 1, backend)
+    streams.batch.prepare(voice(base, "Small Ada"))
+    backend.fails_after = 5  # two layers of a text, the last one's keys and values only; a prefix takes as many again
+    slot = streams.join(TEXTS[0])
+    backend.fails_after = None
+    with pytest.raises(NoFreeSlot):
+        streams.batch.prepare(voice(base, "Small Ben"))
+    streams.finish()
+    assert streams.codes(slot) == coquis(base, TEXTS[0])[0]
+
+
+def test_a_batch_that_is_dropped_is_gone_at_once(base: Checkpoint) -> None:
+    batch = Batch(base, Exact(), 1)
+    batch.join([5], voice(base, "Small Ada"), LIKELIEST)
+    batch.step()
+    network = weakref.ref(batch._network)
+    gc.disable()
+    try:
+        del batch
+        assert network() is None
+    finally:
+        gc.enable()
+
+
 def test_leaving_frees_the_slot_at_once_and_leaving_again_harms_nobody(base: Checkpoint) -> None:
     streams = Streams(base, slots=1)
     first = streams.join(TEXTS[0])
@@ -227,6 +303,7 @@ def unusable(checkpoint: Checkpoint) -> list[tuple[type[EngineError], Sequence[i
         (UnspeakableText, [-1], ada),
         (ForeignLatents, text, Latents(ada.gpt, ada.speaker, "another")),
         (ForeignLatents, text, Latents(ada.gpt[:, :5], ada.speaker, ada.checkpoint)),
+        (ForeignLatents, text, Latents(ada.gpt, ada.speaker[:9], ada.checkpoint)),
         (ForeignLatents, text, Latents(ada.gpt * torch.nan, ada.speaker, ada.checkpoint)),
     ]
 
