@@ -14,7 +14,13 @@ EMBEDDED = {
 KNOWN = {
     "whisper": "faster-whisper, speech to text",
     "chat": "a local chat model",
-    "xtts": "XTTS v2, text to speech",
+}
+BROUGHT = {
+    "xtts": (
+        "XTTS v2, text to speech: its weights are under the Coqui Public Model License, which you accept by fetching "
+        "them yourself; put config.json, vocab.json, model.pth and speakers_xtts.pth into a folder and name it in "
+        "XTTS_MODEL_PATH (docs/xtts.md)"
+    ),
 }
 
 
@@ -43,8 +49,10 @@ class Downloads:
                     f"this version of Voice Node has no engine that runs {name} ({KNOWN[name]}), so there is nothing "
                     "to download for it; its download comes with the engine"
                 )
+            if name in BROUGHT:
+                raise DownloadError(f"{name} isn't downloaded by this command. {BROUGHT[name]}")
             if name not in EMBEDDED:
-                raise DownloadError(f"unknown engine '{name}': give one of {', '.join((*KNOWN, *EMBEDDED))}")
+                raise DownloadError(f"unknown engine '{name}': give one of {', '.join((*KNOWN, *BROUGHT, *EMBEDDED))}")
         wanted = self._settings.engines
         lines = ["Nothing to download. These engines are embedded and complete as installed:"]
         lines += [f"  {name:<13} {what}" for name, what in EMBEDDED.items()]
@@ -52,5 +60,6 @@ class Downloads:
             f"Chosen now: STT={','.join(wanted.stt)} CHAT={','.join(wanted.chat)} TTS={','.join(wanted.tts)}",
             "Cloud engines need a key in the environment, no files. Files of local models "
             f"({', '.join(KNOWN)}) are downloaded by this command once this program has an engine for them.",
+            *BROUGHT.values(),
         ]
         return "\n".join(lines)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from engines.types import ChatModel, Engine, EngineNotConfigured, Kind, Synthesizer, Transcriber
@@ -37,6 +38,24 @@ def _package(module: str) -> Callable[[Settings], str]:
         return "" if find_spec(module) else f"The package {module} isn't installed; run 'make setup'."
 
     return lacks
+
+
+def _xtts_lacks(settings: Settings) -> str:
+    """A checkpoint's folder, its files, or the packages that run it; the packages are heavy and not loaded here."""
+    if not settings.engines.xtts_model_path:
+        return "XTTS_MODEL_PATH isn't set; it names the folder of an XTTS v2 checkpoint (see docs/xtts.md)."
+    folder = Path(settings.engines.xtts_model_path).expanduser()
+    if not folder.is_dir():
+        return f"XTTS_MODEL_PATH={folder}: there is no such folder."
+    for pattern in ("config.json", "vocab.json", "*model.pth checkpoint_*.pth"):
+        if not any(file.is_file() for name in pattern.split() for file in folder.glob(name)):
+            wanted = pattern.replace("*model.pth checkpoint_*.pth", "model.pth or best_model.pth")
+            return f"XTTS_MODEL_PATH={folder} has no {wanted}; put the whole checkpoint there."
+    missing = [package for package, module in _XTTS_PACKAGES.items() if not find_spec(module)]
+    return f"XTTS needs {', '.join(missing)}, not installed; run 'make setup EXTRAS=local'." if missing else ""
+
+
+_XTTS_PACKAGES = {"torch": "torch", "torchaudio": "torchaudio", "coqui-tts": "TTS", "safetensors": "safetensors"}
 
 
 def _not_carried(name: str, variable: str = "", needs: str = "") -> Callable[[Settings], str]:
@@ -122,6 +141,12 @@ def _espeak(settings: Settings) -> Synthesizer:
     return Espeak(settings.engines.espeak_voice)
 
 
+def _xtts(settings: Settings) -> Synthesizer:
+    from engines.tts.xtts.xtts import Xtts
+
+    return Xtts.from_settings(settings)
+
+
 def _stt_service(settings: Settings) -> Transcriber:
     from engines.stt.service import ServiceTranscriber
 
@@ -163,7 +188,7 @@ CHAT: Mapping[str, Entry[ChatModel]] = _table(
 )
 
 TTS: Mapping[str, Entry[Synthesizer]] = _table(
-    Entry("xtts", "service", _not_carried("xtts", "XTTS_MODEL_PATH", "the folder of a checkpoint"), _never),
+    Entry("xtts", "service", _xtts_lacks, _xtts),
     Entry("elevenlabs", "conversation", _not_carried("elevenlabs", "ELEVENLABS_API_KEY", "its key"), _never),
     Entry("cartesia", "conversation", _not_carried("cartesia", "CARTESIA_API_KEY", "its key"), _never),
     Entry("espeak", "conversation", _package("espeakng_loader"), _espeak),

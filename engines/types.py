@@ -294,7 +294,7 @@ class Synthesizer(Engine, Protocol):
 
 
 @runtime_checkable
-class Cloning(Protocol):
+class Cloning(Synthesizer, Protocol):
     """A `Synthesizer` that computes something from a voice's recordings before it speaks in it, and keeps it."""
 
     async def prepare(self, voice: Voice) -> str:

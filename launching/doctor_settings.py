@@ -53,12 +53,17 @@ def models(settings: Settings) -> Iterator[Finding]:
             continue
         configured = True
         lacks = TABLES[kind][name].lacks(settings)
-        if lacks:
+        if variable.endswith("_PATH") and lacks and _missing_folder(str(value)):
+            yield fail(lacks)
+        elif lacks:
             yield warn(f"{variable} is set, for {kind}: {lacks}")
         elif variable.endswith(("_PATH", "_MODEL")) and _missing_folder(str(value)):
             yield fail(f"{variable}={value}: there is no such folder")
         else:
             yield ok(f"{variable} is set: {name} can answer, for {kind}")
+    voice = settings.engines.xtts_voice
+    if settings.engines.xtts_model_path and "://" not in voice and _missing_folder(voice):
+        yield fail(f"XTTS_VOICE={voice}: there is no such recording")
     if not configured:
         yield ok("models: none configured; the embedded engines bring theirs along")
 

@@ -9,8 +9,9 @@ from fastapi import FastAPI, Response, WebSocket
 from pydantic import Field, StringConstraints
 
 from engines import wire
+from engines.failover import Line
 from engines.select import named, speaking
-from engines.types import EngineError, Synthesizer, Voice
+from engines.types import Cloning, EngineError, Synthesizer, Voice
 from services.asked import Asked
 from services.audio_encode import FORMATS, encoded
 from services.errors import ApiError
@@ -85,11 +86,15 @@ def create(settings: Settings, engine: Synthesizer) -> FastAPI:
         voice = await part.library.voices.get(id)
         if voice is None:
             raise ApiError(404, "unknown_voice", f"There is no voice '{id}'.")
+        engines = part.engine.engines if isinstance(part.engine, Line) else (part.engine,)
+        cloning = [engine for engine in engines if isinstance(engine, Cloning)]
+        details = [await engine.prepare(voice) for engine in cloning]
         return {
             "voice": voice.id,
-            "engine": part.engine.info.name,
+            "engine": (cloning[0] if cloning else part.engine).info.name,
             "prepared": True,
-            "detail": f"{part.engine.info.name} speaks in any voice at once; there was nothing to prepare.",
+            "detail": " ".join(details)
+            or f"{part.engine.info.name} speaks in any voice at once; there was nothing to prepare.",
         }
 
     return app

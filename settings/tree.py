@@ -230,7 +230,30 @@ class Engines(_Group):
     chat_url_api_key: str = Field(
         "", description="Key for it, if it wants one. With a key it counts as paid (see SPECULATE_CHAT)."
     )
-    xtts_model_path: str = Field("", description="Folder of an XTTS v2 checkpoint.")
+    xtts_model_path: str = Field(
+        "",
+        description="Folder of an XTTS v2 checkpoint, the base one or a fine-tuned one: config.json, vocab.json and"
+        " model.pth or best_model.pth. Rewritten files are taken in while others go on speaking.",
+    )
+    xtts_voice: str = Field(
+        "",
+        description="Voice of XTTS where the agent's voice names none: a speaker of the checkpoint, or a recording of"
+        " 6 seconds or more. Empty: the checkpoint's first speaker.",
+    )
+    xtts_device: str = Field("auto", description="Where XTTS runs: auto (a GPU where there is one), cpu, or cuda:0.")
+    xtts_backend: str = Field("auto", description="How XTTS is computed: auto, or a backend's name.")
+    xtts_precision: Literal["auto", "fp32", "int8", "fp16", "bf16"] = Field(
+        "auto",
+        description="Numbers XTTS computes with. auto: fp32 on a processor (exact), fp16 on a GPU. int8 makes a"
+        " processor several times faster.",
+    )
+    xtts_streams: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Replies XTTS speaks at once. 0: as many as stay faster than real time, as measured; none where"
+        " even one doesn't. A number is believed, however slow the machine.",
+    )
     groq_api_key: str = Field("", description="Key for Groq (chat and Whisper), from console.groq.com/keys.")
     groq_chat_model: str = Field("llama-3.3-70b-versatile", description="Groq's model for chat.")
     groq_stt_model: str = Field(

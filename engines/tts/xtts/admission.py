@@ -25,8 +25,11 @@ NEWEST = 0.1
 OUTLIER = 4.0
 """Times the cost known so far that one measurement may count for: a pause of the whole process is no step."""
 
-SHORTEST_WAIT, LONGEST_WAIT = 0.5, 10.0
-"""Seconds after which a refused caller may ask again."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.5, 3.0
+"""Seconds after which a refused caller may ask again: replies are called off more often than spoken to their end."""
+
+TOO_SLOW_WAIT = 10.0
+"""The same where not even one reply can be spoken."""
 
 
 class RoundCost:
@@ -135,7 +138,7 @@ def refusal(running: Sequence[float], round_seconds: float) -> EngineFull:
         return EngineFull(
             f"XTTS would need {factor:.2f} s for a second of speech on this machine, too slow to speak live; set "
             "XTTS_PRECISION=int8, use a GPU, or set XTTS_STREAMS=1 to let it speak with pauses.",
-            retry_after=LONGEST_WAIT,
+            retry_after=TOO_SLOW_WAIT,
         )
     soonest = min(running) * max(round_seconds, 0.001)
     return EngineFull(

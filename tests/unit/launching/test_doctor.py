@@ -121,9 +121,28 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_configured_engine_that_this_version_lacks_is_said_to_be_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(models(Settings())).state == "ok"
-    monkeypatch.setenv("XTTS_MODEL_PATH", "/models/xtts")
+    monkeypatch.setenv("WHISPER_MODEL", "tiny.en")
     found = only(models(Settings()))
-    assert found.state == "warn" and "XTTS_MODEL_PATH is set" in found.text and "carries no engine" in found.text
+    assert found.state == "warn" and "WHISPER_MODEL is set" in found.text and "carries no engine" in found.text
+
+
+def test_an_incomplete_xtts_checkpoint_is_said_to_be_incomplete(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "xtts"
+    monkeypatch.setenv("XTTS_MODEL_PATH", str(folder))
+    found = only(models(Settings()))
+    assert found.state == "FAIL" and "no such folder" in found.text
+    folder.mkdir()
+    (folder / "config.json").touch()
+    (folder / "vocab.json").touch()
+    found = only(models(Settings()))
+    assert found.state == "warn" and "no model.pth or best_model.pth" in found.text
+    (folder / "best_model.pth").touch()
+    assert only(models(Settings())).state == "ok"
+    monkeypatch.setenv("XTTS_VOICE", "./nobody.wav")
+    states = {finding.text.split("=")[0].split()[0]: finding.state for finding in models(Settings())}
+    assert states == {"XTTS_MODEL_PATH": "ok", "XTTS_VOICE": "FAIL"}
 
 
 def test_a_cloud_whose_key_is_set_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
