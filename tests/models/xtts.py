@@ -30,7 +30,7 @@ _MERGES = ("t h", "th e", "i n", "a n", "e r", "o n", "r e", "a t", "h e", "an d
 def base(
     folder: Path, *, ends_after: int | None = 90, layers: int = 2, width: int = 64, heads: int = 4, seed: int = 0
 ) -> Path:
-    """Write a base checkpoint: config.json, model.pth, vocab.json, speakers_xtts.pth.
+    """Write a base checkpoint as it was released: config.json, model.pth, vocab.json, speakers_xtts.pth.
 
     Args:
         folder: Where; made if it isn't there.
@@ -45,7 +45,7 @@ def base(
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf8")
     config, state = _network(len(vocabulary["model"]["vocab"]), ends_after, layers, width, heads, seed)
     config.save_json(folder / "config.json")
-    torch.save({"model": state, "config": config.to_dict()}, folder / "model.pth")
+    _save_as_released(config, state, folder / "model.pth")
     torch.save(
         {
             name: {"gpt_cond_latent": _noise(number, 1, 32, width), "speaker_embedding": _noise(number, 1, 512, 1) / 20}
@@ -78,6 +78,17 @@ def fine_tuned(folder: Path, *, more_tokens: int = 40, ends_after: int | None = 
     torch.save({"dvae": saved["dvae.codebook.embed"]}, folder / "dvae.pth")
     torch.save(stats, folder / "mel_stats.pth")
     return folder
+
+
+def _save_as_released(config: Any, state: dict[str, Tensor], file: Path) -> None:
+    """Save as in 2023: the configuration an object of classes that have moved since, weight norms under old keys."""
+    from TTS.tts.models.xtts import _legacy_safe_globals
+
+    old = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+    for new, before in old:
+        state = {key.replace(new, before): tensor for key, tensor in state.items()}
+    with _legacy_safe_globals():
+        torch.save({"model": state, "config": config}, file)
 
 
 def _network(
