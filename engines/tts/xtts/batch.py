@@ -25,7 +25,7 @@ from engines.tts.xtts.coqui import transformer
 from engines.tts.xtts.errors import BrokenStream, ForeignLatents, NoFreeSlot, UnspeakableText
 from engines.tts.xtts.latents import Latents
 from engines.tts.xtts.memory import memory_named
-from engines.tts.xtts.network import Backend, Network, Prefix
+from engines.tts.xtts.network import Backend, Prefix
 from engines.tts.xtts.sampling import Sampler, Sampling
 from engines.types import EngineError
 
@@ -81,7 +81,7 @@ class Batch:
         self._device = backend.device
         with memory_named(), torch.inference_mode():
             self._weights = weights = transformer(checkpoint.gpt)
-            self._network = Network(weights, backend, slots)
+            self._network = backend.network(weights, slots)
             codes = len(weights.head.bias)
             self._sampler = Sampler(
                 slots, codes, weights.start_code, weights.stop_code, weights.most_codes, backend.device

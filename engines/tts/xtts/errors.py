@@ -13,6 +13,10 @@ class CorruptCheckpoint(EngineNotConfigured):
     """A file of a checkpoint is truncated, damaged, or of another model."""
 
 
+class NoSuchBackend(EngineNotConfigured):
+    """The settings ask for a backend or precision that there isn't, or that doesn't run on the device."""
+
+
 class ForeignLatents(EngineBadInput):
     """A voice's latents come from another checkpoint, or aren't latents at all."""
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from engines.tts.xtts import checkpoint
+from engines.tts.xtts.backends import choose, vocoder
 from engines.tts.xtts.batch import Batch
 from engines.tts.xtts.checkpoint import Checkpoint
 from engines.tts.xtts.latents import Latents
-from engines.tts.xtts.network import Backend, Exact
 from engines.tts.xtts.reply import Reply
 from engines.tts.xtts.sampling import Sampling
-from engines.tts.xtts.vocoder import Vocoder
 from engines.tts.xtts.worker import Worker
 from engines.types import EngineUnavailable
 
@@ -68,13 +67,15 @@ def load(folder: Path, options: Options) -> Loaded:
     device = chosen_device(options.device)
     seen = stamp(folder)
     loaded = checkpoint.load(folder, device)
-    backend = Exact(device)
+    backend = choose(options.backend, options.precision, device)
     streams = options.streams or (MOST_STREAMS_GPU if device.startswith("cuda") else MOST_STREAMS_CPU)
 
     def make_batch() -> Batch:
         return Batch(loaded, backend, streams + spare(streams))
 
-    worker = Worker(make_batch, Vocoder(loaded.decoder), Sampling.of(loaded.config), any_latents(loaded), streams)
+    worker = Worker(
+        make_batch, vocoder(loaded.decoder, backend), Sampling.of(loaded.config), any_latents(loaded), streams
+    )
     if not worker.measured.wait(WITHIN) or worker.trouble:
         worker.close()
         raise EngineUnavailable(
@@ -86,13 +87,13 @@ def load(folder: Path, options: Options) -> Loaded:
         extra={
             "checkpoint": loaded.fingerprint[:16],
             "device": device,
-            "precision": _precision(backend),
+            "precision": backend.precision,
             "step_ms": round(cost.step_of(1) * 1000, 1),
             "vocoder_ms_per_code": round(cost.per_code * 1000, 1),
             "replies_at_once": options.streams or cost.most(streams),
         },
     )
-    return Loaded(loaded, worker, device, _precision(backend), seen)
+    return Loaded(loaded, worker, device, backend.precision, seen)
 
 
 def spare(streams: int) -> int:
@@ -128,7 +129,3 @@ def any_latents(loaded: Checkpoint) -> Latents:
     """Latents of nobody, which fit the checkpoint."""
     width = loaded.config.model_args.gpt_n_model_channels
     return Latents(torch.zeros(32, width), torch.zeros(512, 1), loaded.fingerprint)
-
-
-def _precision(backend: Backend) -> str:
-    return str(backend.dtype).removeprefix("torch.")

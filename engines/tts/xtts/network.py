@@ -46,8 +46,10 @@ class Backend(Protocol):
     Attributes:
         device: Where.
         dtype: Numbers of activations and cache.
+        precision: The setting's word for it.
     """
 
+    precision: str
     device: torch.device
     dtype: torch.dtype
 
@@ -63,11 +65,16 @@ class Backend(Protocol):
         """The step, or something faster that does the same: all its inputs and outputs but two are static tensors."""
         ...
 
+    def network(self, weights: Transformer, rows: int) -> AnyNetwork:
+        """The transformer with caches for `rows` streams."""
+        ...
+
 
 class Exact:
     """The backend that computes as coqui does: float32, plain library calls."""
 
     dtype = torch.float32
+    precision = "fp32"
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -85,12 +92,36 @@ class Exact:
         """As it is."""
         return step
 
+    def network(self, weights: Transformer, rows: int) -> AnyNetwork:
+        """This file's."""
+        return Network(weights, self, rows)
+
 
 @dataclass(frozen=True)
 class Prefix:
     """A voice's keys and values at the 32 positions before every prompt, shape (layers, 2, heads, 32, d / heads)."""
 
     cache: Tensor
+
+
+class AnyNetwork(Protocol):
+    """What a batch needs of a network; see `Network` for what each does."""
+
+    codes: Tensor
+    made: Tensor
+    length: Tensor
+
+    def step(self, rows: int, reach: int) -> Stepped: ...  # noqa: D102
+
+    def prefix(self, row: int, latents: Tensor) -> Prefix: ...  # noqa: D102
+
+    def fill(self, row: int, prefix: Prefix, text: Tensor, start: int) -> None: ...  # noqa: D102
+
+    def move(self, source: int, target: int, length: int) -> None: ...  # noqa: D102
+
+    def clear(self, row: int) -> None: ...  # noqa: D102
+
+    def release(self, row: int) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ class _Convolution:
     def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int = 1, padding: int | None = None) -> None:
         self.reach = (weight.shape[2] - 1) * dilation
         self.padding = self.reach // 2 if padding is None else padding
-        self._weight = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        self._bias = bias
-        self._dilation = (1, dilation)
+        self.weight = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        self.bias = bias
+        self.dilation = (1, dilation)
 
     def join(self, x: Tensor, way: _Pass) -> Tensor:
         """The inputs of the next outputs."""
@@ -115,8 +115,8 @@ class _Convolution:
 
     def __call__(self, joined: Tensor) -> Tensor:
         """All outputs that these inputs are enough for."""
-        image = joined.to(self._weight.dtype).transpose(1, 2).unsqueeze(2)
-        made = functional.conv2d(image, self._weight, self._bias, dilation=self._dilation)
+        image = joined.to(self.weight.dtype).transpose(1, 2).unsqueeze(2)
+        made = functional.conv2d(image, self.weight, self.bias, dilation=self.dilation)
         return made.squeeze(2).transpose(1, 2)
 
 
@@ -124,11 +124,11 @@ class _Residual:
     """Pairs of convolutions, each pair adding to what it was given."""
 
     def __init__(self, pairs: Sequence[tuple[_Convolution, _Convolution]]) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
         self.lag = sum(first.padding + second.padding for first, second in pairs)
 
     def __call__(self, x: Tensor, way: _Pass) -> Tensor:
-        for first, second in self._pairs:
+        for first, second in self.pairs:
             inputs = first.join(x, way)
             middle = functional.leaky_relu_(first(functional.leaky_relu(inputs, _SLOPE)), _SLOPE)
             made = second(second.join(middle, way))
@@ -144,14 +144,14 @@ class _Stage:
         self.factor = factor
         self.trim = trim
         self.lag = max(residual.lag for residual in residuals)
-        self._spread = spread
-        self._residuals = residuals
+        self.spread = spread
+        self.residuals = residuals
 
     def __call__(self, x: Tensor, shade: Tensor, way: _Pass) -> Tensor:
-        made = self._spread(self._spread.join(functional.leaky_relu(x, _SLOPE), way))
+        made = self.spread(self.spread.join(functional.leaky_relu(x, _SLOPE), way))
         made = made.reshape(len(made), made.shape[1] * self.factor, -1)
         made = made[:, self.trim if way.first else 0 : made.shape[1] - (self.trim if way.last else 0)] + shade
-        sums = [residual(made, way) for residual in self._residuals]
+        sums = [residual(made, way) for residual in self.residuals]
         parts = [way.joined(part, 0) for part in sums]
         ready = min(part.shape[1] for part in parts)
         for part in parts:
