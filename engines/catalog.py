@@ -135,6 +135,22 @@ def _companion(settings: Settings) -> ChatModel:
     return Companion()
 
 
+def _elevenlabs(settings: Settings) -> Synthesizer:
+    from engines.tts.elevenlabs import ElevenLabs
+
+    wanted = settings.engines
+    return ElevenLabs(
+        wanted.elevenlabs_api_key, wanted.elevenlabs_model, wanted.elevenlabs_voice, wanted.elevenlabs_url
+    )
+
+
+def _cartesia(settings: Settings) -> Synthesizer:
+    from engines.tts.cartesia import Cartesia
+
+    wanted = settings.engines
+    return Cartesia(wanted.cartesia_api_key, wanted.cartesia_model, wanted.cartesia_voice, wanted.cartesia_url)
+
+
 def _espeak(settings: Settings) -> Synthesizer:
     from engines.tts.espeak import Espeak
 
@@ -189,8 +205,8 @@ CHAT: Mapping[str, Entry[ChatModel]] = _table(
 
 TTS: Mapping[str, Entry[Synthesizer]] = _table(
     Entry("xtts", "service", _xtts_lacks, _xtts),
-    Entry("elevenlabs", "conversation", _not_carried("elevenlabs", "ELEVENLABS_API_KEY", "its key"), _never),
-    Entry("cartesia", "conversation", _not_carried("cartesia", "CARTESIA_API_KEY", "its key"), _never),
+    Entry("elevenlabs", "conversation", _key("ELEVENLABS_API_KEY", "elevenlabs"), _elevenlabs),
+    Entry("cartesia", "conversation", _key("CARTESIA_API_KEY", "cartesia"), _cartesia),
     Entry("espeak", "conversation", _package("espeakng_loader"), _espeak),
     Entry(SERVICE, "conversation", _nothing, _tts_service),
 )

@@ -61,10 +61,10 @@ def test_auto_in_a_service_takes_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_auto_takes_a_cloud_whose_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = choose(settings(monkeypatch, GROQ_API_KEY="gsk"), "conversation")
-    assert (chosen.stt.info.name, chosen.chat.info.name, chosen.tts.info.name) == ("groq", "groq", "espeak")
+    chosen = choose(settings(monkeypatch, GROQ_API_KEY="gsk", CARTESIA_API_KEY="sk_car"), "conversation")
+    assert (chosen.stt.info.name, chosen.chat.info.name, chosen.tts.info.name) == ("groq", "groq", "cartesia")
     assert chosen.chat.info.model == "llama-3.3-70b-versatile" and chosen.chat.info.paid
-    assert all("gsk" not in line for line in chosen.why)
+    assert all("gsk" not in line and "sk_car" not in line for line in chosen.why)
 
 
 def test_auto_takes_a_chat_server_whose_address_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +92,8 @@ def test_a_cloud_has_its_deadline_in_a_service_too(monkeypatch: pytest.MonkeyPat
         ("CHAT", "url", "CHAT_URL"),
         ("STT", "whisper", "leave 'whisper' out of the list"),
         ("TTS", "xtts", "XTTS_MODEL_PATH"),
-        ("TTS", "elevenlabs", "ELEVENLABS_API_KEY"),
-        ("TTS", "cartesia", "CARTESIA_API_KEY"),
+        ("TTS", "elevenlabs", "ELEVENLABS_API_KEY isn't set; put a key for it into .env."),
+        ("TTS", "cartesia", "CARTESIA_API_KEY isn't set; put a key for it into .env."),
     ],
 )
 @pytest.mark.parametrize("place", ["conversation", "service"])
