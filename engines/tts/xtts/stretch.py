@@ -15,10 +15,13 @@ class Stretch:
 
     Args:
         scale: Outputs per input.
+        copies_short: Whether a sequence that is too short to get an output more than it has inputs is copied, as torch
+            does; the first outputs wait until it is longer than that.
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, copies_short: bool = False) -> None:
         self._scale = scale
+        self._copies_short = copies_short
         self._kept: Tensor | None = None
         self._first = 0
         self._made = 0
@@ -35,7 +38,7 @@ class Stretch:
         """
         kept = new if self._kept is None else torch.cat((self._kept, new))
         end = self._first + len(kept)
-        if int(end * self._scale) == end:  # A sequence so short isn't stretched: torch copies it.
+        if self._copies_short and int(end * self._scale) == end:
             self._kept = None if last else kept
             return kept if last else kept[:0]
         positions = self._positions(self._made, int(end * self._scale))

@@ -98,10 +98,12 @@ class TailGuard:
 
     Args:
         expected: How many codes its text takes.
+        rate: How much faster than the voice's own speed it is spoken.
     """
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: Expected, rate: float = 1.0) -> None:
         self._expected = expected
+        self._code_seconds = CODE_SECONDS / rate
         self._codes = 0
         self._survival = 1.0
         self._best = 0.0
@@ -130,9 +132,9 @@ class TailGuard:
             if stop_probability >= self._best:
                 self._best, self._best_end = stop_probability, self._codes
         if self._survival < _SURVIVAL:
-            self._end("missed_stop", _samples(self._best_end))
+            self._end("missed_stop", self._samples(self._best_end))
         elif self._codes > self._expected.most:
-            self._end("too_long", _samples(self._best_end or self._codes))
+            self._end("too_long", self._samples(self._best_end or self._codes))
         return self.reason
 
     def sound(self, audio: Audio) -> Reason | None:
@@ -152,7 +154,7 @@ class TailGuard:
             self._loud_until = self._heard + (int(loud[-1]) + 1) * _FRAME
         self._heard += frames.size
         quiet = (self._heard - self._loud_until) / SPOKEN_RATE
-        spoken = self._loud_until / SPOKEN_RATE / CODE_SECONDS
+        spoken = self._loud_until / SPOKEN_RATE / self._code_seconds
         offered = self._offered >= spoken - _JUST_BEFORE
         enough = _DEAD if not offered else _QUIET if self._codes >= self._expected.usual else _PAUSE
         if self._loud_until and quiet >= enough:
@@ -178,9 +180,8 @@ class TailGuard:
     def _end(self, reason: Reason, keep: int) -> None:
         self.reason, self._keep = reason, keep
 
-
-def _samples(codes: int) -> int:
-    return round(codes * CODE_SECONDS * SPOKEN_RATE)
+    def _samples(self, codes: int) -> int:
+        return round(codes * self._code_seconds * SPOKEN_RATE)
 
 
 def _falling(samples: int) -> Audio:

@@ -248,7 +248,7 @@ class Vocoder:
             return
         window.ended = last
         if not window.stretches:
-            window.stretches = tuple(Stretch(scale) for scale in self._scales)
+            window.stretches = tuple(Stretch(scale, copies_short=True) for scale in self._scales)
             speaker = window.speaker.to(self.device, torch.float32).reshape(1, -1)
             window.shades = [functional.linear(speaker, weight, bias) for weight, bias in self._shades]
         if not window.latents:

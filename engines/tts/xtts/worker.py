@@ -224,7 +224,7 @@ class Worker:
             slot,
             SpeechWindow(reply.latents.speaker),
             expected,
-            TailGuard(expected),
+            TailGuard(expected, reply.rate),
             None if reply.rate == 1 else Stretch(1 / reply.rate),
         )
         speaking.spoken.append(spoken)

@@ -109,6 +109,12 @@ def test_babble_that_was_never_offered_a_stop_ends_at_the_longest() -> None:
     assert len(guard.finish(voiced(110), 0)) == pytest.approx(101 * CODE, abs=CODE / 4)
 
 
+def test_a_speech_that_is_spoken_twice_as_fast_is_cut_at_half_the_time() -> None:
+    guard = TailGuard(EXPECTED, rate=2.0)
+    run(guard, [FAR] * 500)
+    assert len(guard.finish(voiced(110), 0)) == pytest.approx(101 * CODE / 2, abs=CODE / 4)
+
+
 def test_a_cut_fades_out_within_five_milliseconds() -> None:
     guard = TailGuard(EXPECTED)
     run(guard, [FAR] * 500)

@@ -194,6 +194,13 @@ def test_the_decoder_stays_as_it_was(decoder: HifiDecoder) -> None:
     assert all(torch.equal(value, decoder.state_dict()[name]) for name, value in before.items())
 
 
+def test_bfloat16_differs_by_far_less_than_can_be_heard_beside_the_sound(decoder: HifiDecoder) -> None:
+    expected = whole(decoder, latents(40), speaker())
+    made = streamed(Vocoder(decoder, torch.bfloat16), latents(40), speaker(), [7, 20])
+    assert made.shape == expected.shape
+    assert 0 < (made - expected).std() < 0.02 * expected.std()
+
+
 def test_a_decoder_of_another_structure_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel 6, stride 4"):
         Vocoder(HifiDecoder(upsample_rates_decoder=[4], upsample_kernel_sizes_decoder=[6]))
@@ -204,8 +211,20 @@ def test_stretched_pieces_equal_torchs_interpolation_of_the_whole(scale: float) 
     for length in (1, 2, 8, 11, 12, 13, 100, 600, 2408):
         x = torch.rand(length, 3, generator=torch.Generator().manual_seed(length))
         expected = functional.interpolate(x.T[None], scale_factor=[scale], mode="linear")[0].T
-        stretch = Stretch(scale)
+        stretch = Stretch(scale, copies_short=True)
         pieces = [stretch.push(x[begin : begin + 7], False) for begin in range(0, length, 7)]
         made = torch.cat([*pieces, stretch.push(x[:0], True)])
         assert made.shape == expected.shape
         assert (made - expected).abs().max() < 2e-7
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.8, 0.98, 1.02, 1.25, 2.0])
+def test_a_sequence_may_be_stretched_a_little_or_shrunk_without_waiting(scale: float) -> None:
+    x = torch.arange(100.0)[:, None]
+    stretch = Stretch(scale)
+    pieces = [stretch.push(x[place : place + 1], place == 99) for place in range(100)]
+    assert sum(map(len, pieces[:10])) >= int(9 * scale)
+    made = torch.cat(pieces)[:, 0]
+    assert len(made) == int(100 * scale)
+    expected = ((torch.arange(len(made)) + 0.5) / scale - 0.5).clamp(0, 99)
+    assert (made - expected).abs().max() < 1e-4
