@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.faults import THROUGH_SERVICES
 from tests.e2e.stack import ROOT, Stack
 
 RESULTS = ROOT / "test-results" / "e2e"
@@ -25,6 +26,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[S
     log = results / "stack.log"
     log.unlink(missing_ok=True)
     with Stack(tmp_path_factory.mktemp("stack"), log).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def through_services(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[Stack]:
+    """Everything, with conversations that depend on every service, for faults that others shouldn't meet."""
+    log = results / "faults.log"
+    log.unlink(missing_ok=True)
+    with Stack(tmp_path_factory.mktemp("faults"), log, environment=THROUGH_SERVICES).running() as running:
         yield running
 
 

@@ -9,13 +9,11 @@ heard; nobody is greeted twice, one agent is in the room, and no process is left
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults import THROUGH_SERVICES, Fault, Message, alive, eventually, healed, history, holder, pids, struck
+from tests.e2e.faults import Fault, Message, alive, eventually, healed, history, holder, pids, struck
 from tests.e2e.persistent import InRoom, OnSocket
 from tests.e2e.stack import Stack
 
@@ -26,15 +24,6 @@ SOUNDED = 1.5
 """Seconds of a reply that have sounded when it is cut off: more than lies between two renewals of a lease."""
 
 Talk = OnSocket | InRoom
-
-
-@pytest.fixture(scope="module")
-def through_services(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[Stack]:
-    """Everything, with conversations that depend on every service."""
-    log = results / "faults.log"
-    log.unlink(missing_ok=True)
-    with Stack(tmp_path_factory.mktemp("faults"), log, environment=THROUGH_SERVICES).running() as running:
-        yield running
 
 
 @pytest.mark.parametrize("part", ["chat", "tts", "server", "job", "agent", "livekit", "page"])

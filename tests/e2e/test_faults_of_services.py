@@ -1,7 +1,8 @@
-"""A service that fails while people depend on it: with the embedded engine behind it, and with nothing behind it.
+"""A service that fails while people depend on it, and nothing stands behind it; and the ear's with another engine too.
 
 With nothing behind it the turn under way may be lost; once the launcher has started the service again, or it goes on,
-the next one is answered. The ear's service is met in the middle of a sentence.
+the next one is answered. The ear's service is met in the middle of a sentence. The other services with another engine
+behind them are test_faults.py's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.conftest import RESULTS
-from tests.e2e.faults import THROUGH_SERVICES, Fault, healed, history, pids
+from tests.e2e.faults import Fault, healed, history, pids
 from tests.e2e.persistent import InRoom, OnSocket
 from tests.e2e.stack import Stack
 
@@ -24,14 +25,15 @@ Stacks = tuple[Stack, Stack]
 """Where conversations are held, and where the services run."""
 
 
-@pytest.fixture(scope="module", params=["with another engine behind it", "alone"])
-def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    """Conversations whose engines are the services, each the only one of its kind."""
     folder = tmp_path_factory.mktemp("services")
     logs = [RESULTS / f"faults-{name}.log" for name in ("services", "conversations")]
     for log in logs:
         log.unlink(missing_ok=True)
     with Stack(folder / "services", logs[0], services=KINDS).running() as services:
-        engines = THROUGH_SERVICES if request.param != "alone" else {kind.upper(): "service" for kind in KINDS}
+        engines = {kind.upper(): "service" for kind in KINDS}
         addresses = {f"{kind.upper()}_SERVICE_URL": services.service(kind) for kind in KINDS}
         parts = ("livekit", "server", "agent", "page")
         with Stack(
@@ -42,8 +44,17 @@ def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("service", KINDS)
 @pytest.mark.parametrize("kind", ["killed", "frozen"])
-async def test_the_next_turn_is_answered(stacks: Stacks, service: str, kind: str) -> None:
-    conversations, services = stacks
+async def test_with_nothing_behind_a_service_the_next_turn_is_answered(alone: Stacks, service: str, kind: str) -> None:
+    await goes_on(*alone, service, kind)
+
+
+@pytest.mark.parametrize("kind", ["killed", "frozen"])
+async def test_what_is_said_is_heard_by_the_engine_behind_the_ears_service(through_services: Stack, kind: str) -> None:
+    await goes_on(through_services, through_services, "stt", kind)
+
+
+async def goes_on(conversations: Stack, services: Stack, service: str, kind: str) -> None:
+    """A service fails before, during and after a turn, and each next turn is answered."""
     aloud = service == "stt"
     talks: list[OnSocket | InRoom] = [OnSocket(conversations), InRoom(conversations)]
     if aloud:

@@ -6,7 +6,6 @@ Chromium's microphone says the same line again and again; nobody touches the pag
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,10 @@ TALKING = re.compile("listening|thinking|speaking")
 GREETING = "Hi, I'm Nova."
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Iterator[Stack]:
-    """Everything, for faults that others shouldn't meet."""
-    log = results / "page-recovers.log"
-    log.unlink(missing_ok=True)
-    with Stack(tmp_path_factory.mktemp("page-recovers"), log).running() as running:
-        yield running
-
-
 @pytest.mark.parametrize("part", ["job", "agent", "livekit", "page"])
 @pytest.mark.parametrize("kind", ["killed", "frozen"])
-async def test_the_page_comes_back_by_itself(alone: Stack, tmp_path: Path, part: str, kind: str) -> None:
-    stack = alone
+async def test_the_page_comes_back_by_itself(through_services: Stack, tmp_path: Path, part: str, kind: str) -> None:
+    stack = through_services
     await healed(stack)
     async with browsing(tmp_path / "profile", microphone_file(tmp_path / "m.wav", [LINE], 3.0), once=False) as browser:
         page = browser.page
