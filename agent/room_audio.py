@@ -75,6 +75,7 @@ class RoomInput(io.AudioInput):
         room.on("participant_disconnected", self._on_left)
         room.on("track_subscribed", self._on_track)
         room.on("track_unsubscribed", self._on_track_gone)
+        room.on("reconnected", self._on_reconnected)
         for human in humans(room):
             self._on_joined(human)
             for publication in human.track_publications.values():
@@ -106,6 +107,7 @@ class RoomInput(io.AudioInput):
         self._room.off("participant_disconnected", self._on_left)
         self._room.off("track_subscribed", self._on_track)
         self._room.off("track_unsubscribed", self._on_track_gone)
+        self._room.off("reconnected", self._on_reconnected)
         readers = [reader for _, reader in self._readers.values()]
         self._readers.clear()
         for reader in readers:
@@ -139,6 +141,17 @@ class RoomInput(io.AudioInput):
         read = self._readers.get(participant.identity)
         if read is not None and read[0] == publication.sid:
             self._stop(participant.identity)
+
+    def _on_reconnected(self) -> None:
+        """Ask for everybody's microphone again.
+
+        Where people were back in a new livekit-server before us, the SDK tells of their tracks before its own line
+        stands, and what is asked for then gets lost.
+        """
+        for human in humans(self._room):
+            for publication in human.track_publications.values():
+                if publication.track is None and _is_voice(publication):
+                    publication.set_subscribed(True)
 
     def _stop(self, identity: str) -> None:
         read = self._readers.pop(identity, None)

@@ -61,6 +61,24 @@ async def test_the_conversation_goes_on(through_services: Stack, part: str, kind
         await asyncio.gather(*(talk.close() for talk in talks))
 
 
+async def test_who_comes_back_at_once_after_livekit_server_died_is_heard(through_services: Stack) -> None:
+    """They are mostly there before the agent, whose SDK waits longer after each attempt to mend its line."""
+    stack, talk = through_services, InRoom(through_services)
+    await healed(stack)
+    try:
+        await talk.connect()
+        await talk.ask(NAME, "Mary")
+        job = holder(stack, talk.session)
+        fault = strike(stack, "livekit", "killed", talk)
+        await talk.close()
+        await talk.connect()
+        await talk.ask(WHAT_NAME, "Mary", aloud=True)
+        assert holder(stack, talk.session) == job, "the agent that was there goes on"
+        await over(stack, fault)
+    finally:
+        await talk.close()
+
+
 def strike(stack: Stack, part: str, kind: str, room: InRoom) -> Fault:
     """Kill or freeze a part; the job is that of the room."""
     (pid,) = [holder(stack, room.session)] if part == "job" else pids(stack, part)
