@@ -28,13 +28,21 @@ _MERGES = ("t h", "th e", "i n", "a n", "e r", "o n", "r e", "a t", "h e", "an d
 
 
 def base(
-    folder: Path, *, ends_after: int | None = 90, layers: int = 2, width: int = 64, heads: int = 4, seed: int = 0
+    folder: Path,
+    *,
+    ends_after: int | None = 90,
+    most_codes: int = 602,
+    layers: int = 2,
+    width: int = 64,
+    heads: int = 4,
+    seed: int = 0,
 ) -> Path:
     """Write a base checkpoint as it was released: config.json, model.pth, vocab.json, speakers_xtts.pth.
 
     Args:
         folder: Where; made if it isn't there.
         ends_after: After how many codes every stream makes its stop code; None for never.
+        most_codes: How many codes a stream may have, the stop code included.
         layers: Transformer layers.
         width: Numbers in a state of the transformer, and in a latent.
         heads: Attention heads.
@@ -43,7 +51,7 @@ def base(
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = _vocabulary()
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf8")
-    config, state = _network(len(vocabulary["model"]["vocab"]), ends_after, layers, width, heads, seed)
+    config, state = _network(len(vocabulary["model"]["vocab"]), ends_after, layers, width, heads, seed, most_codes)
     config.save_json(folder / "config.json")
     _save_as_released(config, state, folder / "model.pth")
     torch.save(
@@ -92,7 +100,7 @@ def _save_as_released(config: Any, state: dict[str, Tensor], file: Path) -> None
 
 
 def _network(
-    tokens: int, ends_after: int | None, layers: int, width: int, heads: int, seed: int
+    tokens: int, ends_after: int | None, layers: int, width: int, heads: int, seed: int, most_codes: int = 602
 ) -> tuple[Any, dict[str, Tensor]]:
     """Coqui's configuration and the state of coqui's network."""
     from TTS.tts.configs.xtts_config import XttsConfig

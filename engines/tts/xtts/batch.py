@@ -78,7 +78,6 @@ class Batch:
 
     def __init__(self, checkpoint: Checkpoint, backend: Backend, slots: int) -> None:
         self._checkpoint = checkpoint.fingerprint
-        self._device = backend.device
         with memory_named(), torch.inference_mode():
             self._weights = weights = transformer(checkpoint.gpt)
             self._network = backend.network(weights, slots)
@@ -167,23 +166,21 @@ class Batch:
                     self._streams, latents, numbers.t().tolist(), strict=True
                 )
             ]
+            for row, one in enumerate(made):
+                if one.error is not None:
+                    network.clear(row)
         for one in made:
             if one.stop:
-                self._leave(one.slot, broken=one.error is not None)
+                self.leave(one.slot)
         return made
 
     def leave(self, slot: int) -> None:
         """End a stream and free its slot at once; nothing happens where it has left already."""
-        self._leave(slot, broken=False)
-
-    def _leave(self, slot: int, broken: bool) -> None:
         row = next((row for row, stream in enumerate(self._streams) if stream.slot == slot), None)
         if row is None:
             return
         last = len(self._streams) - 1
         with torch.inference_mode():
-            if broken:
-                self._network.clear(row)
             if row != last:
                 self._streams[row] = self._streams[last]
                 self._network.move(last, row, self._streams[row].length)

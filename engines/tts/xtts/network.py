@@ -220,8 +220,8 @@ class Network:
             numbers[target] = numbers[source]
 
     def clear(self, row: int) -> None:
-        """Forget a row: what overflowed there must not meet the next stream."""
-        self._cache[:, :, row] = 0
+        """Forget what a row holds: what overflowed there must not meet the next stream."""
+        self._cache[:, :, row, :, : self.length[row]] = 0
 
     def release(self, row: int) -> None:
         """Let a row that no stream uses any more step along harmlessly, should a bucket include it."""
@@ -259,7 +259,7 @@ class Network:
             mixed = functional.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=mask)
             state = self._finished(layer, state, mixed[0].transpose(0, 1).reshape(new, -1))
         if not self._cache[-1, :, row, :, start:end].isfinite().all():  # whatever overflowed before shows up there
-            self.clear(row)
+            self._cache[:, :, row, :, :end] = 0
             raise BrokenStream("XTTS's numbers overflow with this voice; make its latents anew or use float32.")
 
     def _finished(self, layer: _Layer, state: Tensor, mixed: Tensor) -> Tensor:

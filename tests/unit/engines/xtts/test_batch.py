@@ -42,7 +42,7 @@ class Failing(Exact):
     def __init__(self) -> None:
         super().__init__()
         self.fails_after: int | None = None
-        self.poisoned: int | None = None
+        self.poisoned: list[int] | None = None
 
     def linear(self, weight: Tensor, bias: Tensor) -> Linear:
         real = super().linear(weight, bias)
@@ -195,13 +195,13 @@ def test_a_stream_ends_at_the_last_code_it_is_allowed(base: Checkpoint) -> None:
 
 
 def test_a_stream_without_an_end_stops_where_coquis_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = small.base(tmp_path_factory.mktemp("endless"), ends_after=None, layers=1)
+    folder = small.base(tmp_path_factory.mktemp("endless"), ends_after=None, most_codes=100)
     endless = checkpoint.load(folder, "cpu")
     streams = Streams(endless, slots=1)
     slot = streams.join(TEXTS[2])
     streams.finish()
     expected, latents = coquis(endless, TEXTS[2])
-    assert len(expected) == 602
+    assert len(expected) == 100
     assert streams.codes(slot) == expected
     assert (streams.latents(slot) - latents).abs().max() < 1e-4
 
@@ -350,13 +350,13 @@ def test_a_stream_whose_numbers_overflow_ends_alone_and_its_place_is_clean(base:
     streams = Streams(base, 2, backend)
     broken, other = streams.join(TEXTS[2]), streams.join(TEXTS[0])
     streams.step(30)
-    backend.poisoned = 0
+    backend.poisoned = [0]
     streams.step()
     backend.poisoned = None
     assert isinstance(streams.made[broken][-1].error, BrokenStream)
     assert streams.made[broken][-1].stop
     assert streams.batch.free == 1
-    backend.poisoned = 0
+    backend.poisoned = [0]
     with pytest.raises(BrokenStream):
         streams.join(TEXTS[1])
     with pytest.raises(BrokenStream):
@@ -367,6 +367,22 @@ def test_a_stream_whose_numbers_overflow_ends_alone_and_its_place_is_clean(base:
     for slot, text in ((other, TEXTS[0]), (late, TEXTS[1])):
         assert streams.codes(slot) == coquis(base, text)[0]
         assert all(one.error is None for one in streams.made[slot])
+
+
+def test_streams_that_break_together_leave_clean_places(base: Checkpoint) -> None:
+    backend = Failing()
+    streams = Streams(base, 3, backend)
+    first, other, last = (streams.join(text) for text in (TEXTS[2], TEXTS[0], TEXTS[6]))
+    streams.step(30)
+    backend.poisoned = [0, 2]
+    streams.step()
+    backend.poisoned = None
+    assert streams.batch.free == 2
+    assert all(isinstance(streams.made[slot][-1].error, BrokenStream) for slot in (first, last))
+    late = {streams.join(text): text for text in (TEXTS[1], TEXTS[3])}
+    streams.finish()
+    for slot, text in {other: TEXTS[0], **late}.items():
+        assert streams.codes(slot) == coquis(base, text)[0]
 
 
 def tensors() -> int:
@@ -403,7 +419,7 @@ def test_200_random_joins_cancels_and_errors_leak_no_slot_and_no_memory(base: Ch
                 batch.step()
             backend.fails_after = None
         elif action == "poison" and batch.free:
-            backend.poisoned = 0
+            backend.poisoned = [0]
             ended(batch.step())
             with pytest.raises(BrokenStream):
                 batch.join([5, 6], chance.choice(voices), LIKELIEST)
