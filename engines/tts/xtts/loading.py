@@ -43,8 +43,8 @@ class Loaded:
 
     Attributes:
         stamp: The state of its files when it was loaded.
-        replies: Those that it speaks now; kept in the event loop.
-        retired: Whether it is to be closed once the last of them is over.
+        replies: Those that it speaks now; kept in the event loop, as `held` is.
+        held: How many were let in: those, and those whose voice is being looked up.
     """
 
     checkpoint: Checkpoint
@@ -54,7 +54,6 @@ class Loaded:
     stamp: str
     replies: list[Reply] = field(default_factory=list)
     held: int = 0
-    retired: bool = False
 
 
 def load(folder: Path, options: Options) -> Loaded:

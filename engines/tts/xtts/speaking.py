@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -10,11 +10,32 @@ from torch import Tensor
 from engines.tts.xtts.reply import MOST_AHEAD, Prompt, Reply
 from engines.tts.xtts.stretch import Stretch
 from engines.tts.xtts.tail import Expected, SpeakingRate, TailGuard
+from engines.tts.xtts.text import codes_per_character
 from engines.tts.xtts.vocoder import SpeechWindow
 from engines.types import SPOKEN_RATE
 
 AHEAD_FROM = 0.5
 """Share of the codes expected of a piece after which the next one is begun, where a slot is to spare."""
+
+
+MOST_RATES = 512
+"""Voices and languages whose speaking rate is remembered."""
+
+
+class Rates:
+    """What is known of how fast each voice speaks each language."""
+
+    def __init__(self) -> None:
+        self._rates: OrderedDict[tuple[bytes, str], SpeakingRate] = OrderedDict()
+
+    def of(self, reply: Reply) -> SpeakingRate:
+        """The rate of a reply's voice, which learns from every piece that ends by itself."""
+        key = reply.latents.digest, reply.language
+        rate = self._rates.setdefault(key, SpeakingRate(codes_per_character(reply.language)))
+        self._rates.move_to_end(key)
+        if len(self._rates) > MOST_RATES:
+            self._rates.popitem(last=False)
+        return rate
 
 
 @dataclass(eq=False)

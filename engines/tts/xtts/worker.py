@@ -13,7 +13,6 @@ import logging
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -27,10 +26,9 @@ from engines.tts.xtts.latents import Latents
 from engines.tts.xtts.measure import measure
 from engines.tts.xtts.reply import Reply
 from engines.tts.xtts.sampling import Sampling
-from engines.tts.xtts.speaking import Speaking, Spoken
+from engines.tts.xtts.speaking import Rates, Speaking, Spoken
 from engines.tts.xtts.stretch import Stretch
-from engines.tts.xtts.tail import SpeakingRate, TailGuard
-from engines.tts.xtts.text import codes_per_character
+from engines.tts.xtts.tail import TailGuard
 from engines.tts.xtts.vocoder import SpeechWindow, Vocoder
 from engines.types import Audio, EngineError, EngineUnavailable
 
@@ -42,10 +40,7 @@ MOST_FAILURES = 3
 PAUSE = 0.05
 """Seconds between looks at replies whose caller has enough sound for now."""
 
-MOST_RATES = 512
-"""Voices and languages whose speaking rate is remembered."""
-
-STUCK_AFTER = 20.0
+STUCK_AFTER = 60.0
 """Seconds of one round after which the thread counts as stuck."""
 
 
@@ -90,7 +85,7 @@ class Worker:
         self._round_began: float | None = None
         self._speaking: list[Speaking] = []
         self._by_slot: dict[int, tuple[Speaking, Spoken]] = {}
-        self._rates: OrderedDict[tuple[bytes, str], SpeakingRate] = OrderedDict()
+        self._rates = Rates()
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="xtts", daemon=True)
         self._thread.start()
@@ -180,6 +175,15 @@ class Worker:
         self._wake.clear()
         while not self._new.empty():
             self._speaking.append(Speaking(self._new.get()))
+            self._prepare(self._speaking[-1])
+
+    def _prepare(self, speaking: Speaking) -> None:
+        """Read the voice while the text is still being written."""
+        if not speaking.reply.pieces and self._batch.free:
+            try:
+                self._batch.prepare(speaking.reply.latents)
+            except EngineError as error:
+                self._drop(speaking, error)
 
     def _drop_cancelled(self) -> None:
         for speaking in [one for one in self._speaking if one.reply.cancelled]:
@@ -210,7 +214,7 @@ class Worker:
                     self._begin_piece(speaking)
                 except EngineError as error:
                     self._drop(speaking, error)
-            speaking.expect(self._rate(speaking.reply))
+            speaking.expect(self._rates.of(speaking.reply))
 
     def _begin_piece(self, speaking: Speaking) -> None:
         reply = speaking.reply
@@ -218,7 +222,7 @@ class Worker:
         began = time.perf_counter()
         slot = self._batch.join(piece.ids, reply.latents, self._sampling)
         self.cost.prompt(time.perf_counter() - began)
-        expected = self._rate(reply).expects(piece.characters)
+        expected = self._rates.of(reply).expects(piece.characters)
         spoken = Spoken(
             piece,
             slot,
@@ -251,18 +255,9 @@ class Worker:
         runs_on = None if made.stop else spoken.guard.step(made.stop_rank, made.stop_probability)
         spoken.take(made.latent[None], last=made.stop or runs_on is not None)
         if made.stop:
-            self._rate(speaking.reply).learn(spoken.piece.characters, spoken.codes)
+            self._rates.of(speaking.reply).learn(spoken.piece.characters, spoken.codes)
         if spoken.ended:
             self._leave(spoken)
-
-    def _rate(self, reply: Reply) -> SpeakingRate:
-        """What is known of how fast a voice speaks a language."""
-        key = reply.latents.digest, reply.language
-        rate = self._rates.setdefault(key, SpeakingRate(codes_per_character(reply.language)))
-        self._rates.move_to_end(key)
-        if len(self._rates) > MOST_RATES:
-            self._rates.popitem(last=False)
-        return rate
 
     def _shed(self, error: OutOfMemory) -> None:
         """Give up what is made ahead, or else the newest reply, so that the others go on."""
@@ -344,6 +339,7 @@ class Worker:
                 f"XTTS failed {self._failures} times in a row, last with {what}; its checkpoint is loaded anew."
             )
             return
+        del self._batch  # before there is another one: memory may not be enough for two
         try:
             self._batch = self._make_batch()
         except Exception as again:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from TTS.tts.layers.xtts.hifigan_decoder import HifiDecoder
 
-from engines.tts.xtts import loading, xtts
+from engines.tts.xtts import checkpoints, loading
 from engines.tts.xtts.batch import Batch, Made
 from engines.tts.xtts.checkpoint import Checkpoint
 from engines.tts.xtts.errors import CorruptCheckpoint, MissingCheckpoint, OutOfMemory
@@ -84,7 +84,7 @@ async def said(engine: Xtts, text: str | AsyncIterator[str] = PIECE, voice: Voic
 
 
 def loaded_of(engine: Xtts) -> Loaded:
-    (loaded,) = engine._all()
+    (loaded,) = engine._checkpoints.all()
     return loaded
 
 
@@ -377,7 +377,7 @@ async def test_a_missing_or_damaged_checkpoint_is_named(make: Make, folder: Path
 async def test_a_rewritten_checkpoint_is_taken_in_while_replies_go_on(
     make: Make, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xtts, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY", 0.1)
     mine = shutil.copytree(folder, tmp_path / "mine")
     engine = make(streams=2, checkpoint=mine)
     await engine.start()
@@ -387,7 +387,7 @@ async def test_a_rewritten_checkpoint_is_taken_in_while_replies_go_on(
     (mine / "model.pth").write_bytes(b"a copy that has only just begun")
     await until(lambda: old.stamp == stamp(mine))
     models.base(mine, ends_after=2 * CODES, seed=5)
-    await until(lambda: engine._ready(mine) is not old)
+    await until(lambda: engine._checkpoints.ready(mine) is not old)
     assert len(await said(engine)) / SPOKEN_RATE > 1.5 * CODES * 1024 / 22_050
     assert len([chunk async for chunk in speech]) > 0
     await until(lambda: not old.worker.alive)
@@ -401,4 +401,4 @@ async def test_a_voice_may_bring_its_own_checkpoint(make: Make, tmp_path: Path) 
     )
     assert len(other) > 1.5 * len(usual)
     assert engine.capacity.held == 0
-    assert {type(one.worker) for one in engine._all()} == {Worker} and len(engine._all()) == 2
+    assert {type(one.worker) for one in engine._checkpoints.all()} == {Worker} and len(engine._checkpoints.all()) == 2
