@@ -241,7 +241,11 @@ class Engines(_Group):
         " 6 seconds or more. Empty: the checkpoint's first speaker.",
     )
     xtts_device: str = Field("auto", description="Where XTTS runs: auto (a GPU where there is one), cpu, or cuda:0.")
-    xtts_backend: str = Field("auto", description="How XTTS is computed: auto, or a backend's name.")
+    xtts_backend: Literal["auto", "torch", "native", "graphs", "deepspeed"] = Field(
+        "auto",
+        description="How XTTS is computed: torch, native (own kernels, for processors with AVX-512 VNNI and a C++"
+        " compiler), or graphs (CUDA graphs, for GPUs). auto: the fastest that there is.",
+    )
     xtts_precision: Literal["auto", "fp32", "int8", "fp16", "bf16"] = Field(
         "auto",
         description="Numbers XTTS computes with. auto: fp32 on a processor (exact), fp16 on a GPU. int8 makes a"

@@ -39,6 +39,7 @@ class Checkpoints:
         """By folder, the one that was asked for last at the end."""
         self._retired: list[Loaded] = []
         self._looking: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._closed = False
 
     def all(self) -> list[Loaded]:
@@ -95,9 +96,14 @@ class Checkpoints:
         self._retired.clear()
 
     def _load(self, folder: Path) -> asyncio.Task[Loaded]:
-        task = asyncio.create_task(asyncio.to_thread(load, folder, self._options), name="load xtts")
+        task = asyncio.create_task(self._loaded(folder), name="load xtts")
         task.add_done_callback(lambda task: self._was_loaded(folder, task))
         return task
+
+    async def _loaded(self, folder: Path) -> Loaded:
+        """Load in a thread, one at a time: coqui-tts changes what may be unpickled for the whole process."""
+        async with self._turn:
+            return await asyncio.to_thread(load, folder, self._options)
 
     def _was_loaded(self, folder: Path, task: asyncio.Task[Loaded]) -> None:
         if task.cancelled():
@@ -148,7 +154,7 @@ class Checkpoints:
 
     async def _renew(self, folder: Path, old: Loaded, now: str) -> None:
         try:
-            new = await asyncio.to_thread(load, folder, self._options)
+            new = await self._loaded(folder)
         except Exception as error:
             logger.error("a rewritten XTTS checkpoint can't be used; the old one goes on", extra={"reason": str(error)})
             old.stamp = now
