@@ -108,6 +108,7 @@ def _network(
 
     config: Any = XttsConfig(temperature=0.75, repetition_penalty=5.0, top_k=50, top_p=0.85, gpt_cond_len=30)
     arguments = config.model_args
+    arguments.gpt_max_audio_tokens = most_codes + 3
     arguments.gpt_layers, arguments.gpt_n_model_channels, arguments.gpt_n_heads = layers, width, heads
     arguments.gpt_number_text_tokens, arguments.gpt_start_text_token, arguments.gpt_stop_text_token = (
         tokens,
