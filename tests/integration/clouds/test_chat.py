@@ -176,8 +176,9 @@ async def test_a_reply_that_breaks_off_keeps_what_came(case: Case, trouble: str)
 
 @pytest.mark.parametrize("after", [0, 1])
 async def test_a_vendor_that_hangs_is_left_at_the_deadline(case: Case, after: int) -> None:
+    await case.engine.start()
     case.server.trouble.hangs_after = after
-    line = FallbackChat([case.engine, ScriptedChat(lambda _: "well done")], deadline=0.5, next_deadline=0.5)
+    line = FallbackChat([case.engine, ScriptedChat(lambda _: "well done")], deadline=1.5, next_deadline=1.5)
     if after:
         with pytest.raises(EngineLate):
             assert "".join([piece async for piece in line.reply(QUESTION)]) is None
