@@ -99,6 +99,8 @@ class Equipment:
             "conversations": {"held": self.places.held, "limit": self.places.limit},
             "engines": {
                 engine.info.kind: {"name": engine.info.name, "model": engine.info.model, "ok": health.ok}
+                # Why an engine of the list doesn't serve now, where another one does.
+                | ({"reason": health.reason} if health.reason else {})
                 for engine, health in zip(_all(self.engines), healths, strict=True)
             },
         }

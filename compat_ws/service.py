@@ -18,6 +18,7 @@ from engines.select import Chosen
 from library import LibraryError
 from services.http import create_app
 from services.metrics import conversation_gauges
+from services.serving import Serving
 from settings import Settings
 
 logger = logging.getLogger("voice_node.compat_ws")
@@ -56,6 +57,7 @@ def create(settings: Settings, engines: Chosen, begin: Converse = converse) -> F
     registry = app.state.metrics.registry
     histograms = LatencyHistograms(registry)
     conversation_gauges(registry, "websocket", lambda: places.held, lambda: places.limit)
+    Serving(registry, engines.stt, engines.chat, engines.tts)
 
     @app.websocket("/ws/{session_id}")
     async def call(ws: WebSocket, session_id: str) -> None:

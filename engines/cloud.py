@@ -20,7 +20,9 @@ CONNECT_WITHIN = 5.0
 """Seconds for a connection to a cloud."""
 ANSWER_WITHIN = 60.0
 """Seconds for each piece of an answer, where nobody above has a shorter deadline."""
-ASK_WITHIN = 0.8
+START_WITHIN = 3.0
+"""Seconds that an engine's start may wait for its vendor: a conversation may be waiting for the start."""
+ASK_WITHIN = 0.7
 """Seconds that a question after a vendor's health may take."""
 KNOWN_FOR = 30.0
 """Seconds for which a vendor's health is known from the last call or question."""
@@ -140,11 +142,15 @@ class Checkup:
     Health is looked at every few seconds; each look at a cloud would cost its caller's allowance and a round trip.
 
     Args:
+        vendor: Who it is, for messages.
         ask: Finds out whether the vendor serves this key, by a call that costs nothing.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[Any]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, vendor: Vendor, ask: Callable[[], Awaitable[Any]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._vendor = vendor
         self._ask = ask
         self._clock = clock
         self._known: Health | None = None
@@ -162,14 +168,17 @@ class Checkup:
     def _note(self, health: Health) -> None:
         self._known, self._since = health, self._clock()
 
-    async def now(self) -> None:
+    async def now(self, within: float = START_WITHIN) -> None:
         """Ask the vendor, whatever is known.
 
         Raises:
-            EngineError: It doesn't serve us.
+            EngineError: It doesn't serve us, or says nothing for `within` seconds.
         """
         try:
-            await self._ask()
+            async with asyncio.timeout(within):
+                await self._ask()
+        except TimeoutError as error:
+            raise self.failed(self._vendor.late()) from error
         except EngineError as error:
             self.failed(error)
             raise
@@ -180,10 +189,7 @@ class Checkup:
         if self._known is not None and self._clock() - self._since < KNOWN_FOR:
             return self._known
         try:
-            async with asyncio.timeout(ASK_WITHIN):
-                await self.now()
-        except TimeoutError:
-            return Health(False, "does not answer")
+            await self.now(ASK_WITHIN)
         except EngineError as error:
             return Health(False, error.message)
         return Health(True)

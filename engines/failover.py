@@ -67,6 +67,8 @@ class Attempt(Generic[E]):
 
     def succeeded(self) -> None:
         """The engine answered: it is trusted again."""
+        if self._place.failures:
+            logger.info("engine serves again", extra={"engine": self.name})
         self._place.failures = 0
         self._place.aside_until = float("-inf")
 

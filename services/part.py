@@ -20,6 +20,7 @@ from services.announcing import announce
 from services.errors import ApiError, error_response
 from services.http import BODY_LIMIT, create_app
 from services.metrics import SPEECH_BUCKETS
+from services.serving import Serving
 from settings import Settings
 
 logger = logging.getLogger("voice_node.services")
@@ -86,6 +87,7 @@ class Part(Generic[E]):
             "voice_node_engine_calls_limit", "Calls that the engine takes at once, 0: no limit", registry=registry
         )
         limit.set_function(lambda: self.engine.capacity.limit or 0)
+        Serving(registry, self.engine)
         return Histogram(
             "voice_node_engine_first_result_seconds",
             "From a call to the first text or sound of the engine",

@@ -26,7 +26,7 @@ class CompletionsChat:
         self._sdk = sdk
         self._length_field = length_field
         self._held = 0
-        self._checkup = Checkup(self._ask)
+        self._checkup = Checkup(self._vendor, self._ask)
 
     @property
     def capacity(self) -> Capacity:

@@ -31,7 +31,7 @@ class GroqTranscriber:
         self._vendor = groq.vendor("GROQ_STT_MODEL")
         self._sdk = groq.client(api_key, url)
         self._held = 0
-        self._checkup = Checkup(self._ask)
+        self._checkup = Checkup(self._vendor, self._ask)
         self._open: set[AskedAtPauses] = set()
 
     @property

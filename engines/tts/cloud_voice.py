@@ -35,7 +35,7 @@ class CloudVoice(ABC):
         self._default_voice = default_voice
         self._held = 0
         self._sockets = SocketsKept()
-        self._checkup = Checkup(self.ask)
+        self._checkup = Checkup(self._vendor, self.ask)
 
     @property
     def capacity(self) -> Capacity:

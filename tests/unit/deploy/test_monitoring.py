@@ -33,6 +33,7 @@ UNITS = ("_seconds", "_bytes")
 COUNTED = (
     "held", "limit", "open", "processes", "connected", "requests", "opened", "conversations", "refused", "replies",
     "interruptions", "errors", "failures", "lost", "queued", "writes", "traces", "watchdog", "redispatches", "speeches",
+    "serving",
 )  # fmt: skip
 """What a name without a unit ends with: things that are counted."""
 LABELS = {
