@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engines.tts.xtts.errors import OutOfMemory
+from engines.tts.xtts.memory import memory_named
 from engines.tts.xtts.stretch import Stretch
 from engines.types import Audio
 
@@ -59,10 +61,14 @@ class SpeechWindow:
         self.latents.append(latents)
 
     def take(self, frames: int) -> Tensor:
-        """The first frames of those that wait, shape (frames, d)."""
+        """The first frames of those that wait, which then wait no longer; shape (frames, d)."""
         waiting = torch.cat(self.frames)
         self.frames = [waiting[frames:]]
         return waiting[:frames]
+
+    def put_back(self, frames: Tensor) -> None:
+        """Let frames wait again that couldn't be used."""
+        self.frames.insert(0, frames)
 
     @property
     def waiting(self) -> int:
@@ -218,6 +224,9 @@ class Vocoder:
 
         Returns:
             24 kHz sound per stream; empty where a stream's latents aren't enough for any more yet.
+
+        Raises:
+            OutOfMemory: There isn't memory enough even for one stream at a time.
         """
         made: list[Audio] = [np.zeros(0, np.float32)] * len(jobs)
         ready: list[tuple[bool, bool, int, int]] = []
@@ -238,8 +247,21 @@ class Vocoder:
     def _together(
         self, jobs: Sequence[tuple[SpeechWindow, bool]], group: list[tuple[int, int]], last: bool, made: list[Audio]
     ) -> None:
+        """Take a group through the layers: in one pass, or by halves where memory isn't enough for that."""
         windows = [jobs[place][0] for _, place in group]
-        for (_, place), audio in zip(group, self._pass(windows, group[0][0], last), strict=True):
+        frames = [window.take(group[0][0]) for window in windows]
+        try:
+            with memory_named():
+                sounds = self._pass(windows, torch.stack(frames), last)
+        except OutOfMemory:
+            for window, taken in zip(windows, frames, strict=True):
+                window.put_back(taken)
+            if len(group) == 1:
+                raise
+            self._together(jobs, group[: len(group) // 2], last, made)
+            self._together(jobs, group[len(group) // 2 :], last, made)
+            return
+        for (_, place), audio in zip(group, sounds, strict=True):
             made[place] = audio
 
     def _stretch(self, window: SpeechWindow, last: bool) -> None:
@@ -259,18 +281,18 @@ class Vocoder:
             frames = stretch.push(frames, last)
         window.frames.append(frames)
 
-    def _pass(self, windows: Sequence[SpeechWindow], frames: int, last: bool) -> Sequence[Audio]:
+    def _pass(self, windows: Sequence[SpeechWindow], x: Tensor, last: bool) -> Sequence[Audio]:
         kept = [torch.cat(parts) for parts in zip(*(window.kept for window in windows), strict=True)]
         way = _Pass(kept, last)
         shades = [torch.stack(parts) for parts in zip(*(window.shades for window in windows), strict=True)]
-        x = torch.stack([window.take(frames) for window in windows])
         x = self._first(self._first.join(x, way)) + shades[0]
         for stage, shade in zip(self._stages, shades[1:], strict=True):
             x = stage(x, shade, way)
         x = self._last(self._last.join(functional.leaky_relu(x, _LAST_SLOPE), way))
+        sounds = list(torch.tanh(x).squeeze(2).float().cpu().numpy())
         for place, window in enumerate(windows):
             window.kept = [kept[place : place + 1] for kept in way.kept]
-        return list(torch.tanh(x).squeeze(2).float().cpu().numpy())
+        return sounds
 
     def _samples(self, frames: int) -> int:
         """How many samples a stream's first frames give before more come; 0 where a layer would have none."""

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from TTS.tts.layers.xtts.hifigan_decoder import HifiDecoder
 
+from engines.tts.xtts.errors import OutOfMemory
 from engines.tts.xtts.stretch import Stretch
 from engines.tts.xtts.vocoder import SpeechWindow, Vocoder
 from engines.types import Audio
@@ -164,6 +165,34 @@ def test_sound_begins_with_the_fourth_code_and_lags_less_than_four_behind(vocode
     assert lengths[:3] == [0, 0, 0]
     assert all(lengths[3:])
     assert 40 * CODE - sum(lengths) < 4 * CODE
+
+
+def test_where_memory_is_short_fewer_streams_share_a_pass_and_none_loses_sound(
+    decoder: HifiDecoder, vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolve = functional.conv2d
+    room = 2
+
+    def short(x: torch.Tensor, weight: torch.Tensor, *rest: object, **named: object) -> torch.Tensor:
+        if len(x) > room and x.shape[1] < WIDTH:
+            raise torch.OutOfMemoryError("no memory for so many")
+        return convolve(x, weight, *rest, **named)
+
+    monkeypatch.setattr(functional, "conv2d", short)
+    windows = [SpeechWindow(speaker(number)) for number in range(5)]
+    made: list[list[Audio]] = [[] for _ in windows]
+    for begin in range(0, 40, 10):
+        for number, window in enumerate(windows):
+            window.push(latents(40, number)[begin : begin + 10])
+        room = 0
+        with pytest.raises(OutOfMemory):
+            vocoder.decode([(window, begin == 30) for window in windows])
+        room = 2
+        for sounds, audio in zip(made, vocoder.decode([(window, begin == 30) for window in windows]), strict=True):
+            sounds.append(audio)
+    monkeypatch.undo()
+    for number, sounds in enumerate(made):
+        same(np.concatenate(sounds), whole(decoder, latents(40, number), speaker(number)))
 
 
 def test_what_a_stream_keeps_does_not_grow(vocoder: Vocoder) -> None:
