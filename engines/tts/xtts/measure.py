@@ -23,7 +23,9 @@ CHUNK = 8
 """Codes of the vocoder's measured call."""
 
 
-def measure(batch: Batch, vocoder: Vocoder, latents: Latents, streams: int, cost: RoundCost) -> None:
+def measure(
+    batch: Batch, vocoder: Vocoder, latents: Latents, streams: int, cost: RoundCost, called_off: Callable[[], bool]
+) -> None:
     """Measure steps with 1, 2, 4, ... streams, as far as they stay faster than real time, and tell `cost`.
 
     Args:
@@ -32,6 +34,7 @@ def measure(batch: Batch, vocoder: Vocoder, latents: Latents, streams: int, cost
         latents: Any that fit the checkpoint.
         streams: Number of streams beyond which nothing is measured.
         cost: Gets the measurements.
+        called_off: Whether something more urgent has come up; then what was measured so far has to do.
     """
     steps: dict[int, float] = {}
     slots: list[int] = []
@@ -42,13 +45,15 @@ def measure(batch: Batch, vocoder: Vocoder, latents: Latents, streams: int, cost
     try:
         for number in sorted({*(1 << power for power in range(10) if 1 << power <= streams), streams}):
             while len(slots) < number:
+                if called_off():
+                    return
                 per_prompt = min(per_prompt, _timed(lambda: slots.append(batch.join(ids, latents, quiet))))
             steps[number] = min(_timed(batch.step) for _ in range(STEPS))
             for slot in slots:
                 batch.leave(slot)
             slots.clear()
             cost.measured(steps, per_code, per_prompt)
-            if not fits([cost.of(number)]):
+            if called_off() or not fits([cost.of(number)]):
                 break
     finally:
         for slot in slots:

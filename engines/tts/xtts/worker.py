@@ -163,7 +163,7 @@ class Worker:
         self._take_in()
         if self._measuring and not self._speaking:
             self._measuring = False
-            measure(self._batch, self._vocoder, self._latents, self.streams, self.cost)
+            measure(self._batch, self._vocoder, self._latents, self.streams, self.cost, self._has_work)
             self.measured.set()
         self._drop_cancelled()
         self._begin()
@@ -176,6 +176,10 @@ class Worker:
         while not self._new.empty():
             self._speaking.append(Speaking(self._new.get()))
             self._prepare(self._speaking[-1])
+
+    def _has_work(self) -> bool:
+        """Whether there is something more urgent than measuring: its end, or a reply once anything is known."""
+        return self._closing or (self.measured.is_set() and not self._new.empty())
 
     def _prepare(self, speaking: Speaking) -> None:
         """Read the voice while the text is still being written."""
