@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from audit import AuditError, audit
 from page import node
-from steps import LOGS, ROOT, VENV, StepFailed, run, say, together
+from steps import ROOT, VENV, StepFailed, run, say, together
 
 PYTHON = VENV / "bin" / "python"
 FOLDERS = ("tests/unit", "tests/integration", "tests/e2e")
 """Fast ones first: what is wrong at the bottom shows before the whole stack is started."""
-PATIENT = ("tests/e2e/test_faults.py", "tests/e2e/test_faults_of_services.py", "tests/e2e/test_page_recovers.py")
-"""People who wait out faults and ask again, most of the time idle; a busy machine does them no harm. Where all tests
-are run, these run beside the others."""
 
 
 class Checks:
@@ -81,59 +75,9 @@ def main(arguments: list[str]) -> int:
     if checks.failed:
         say(f"  These checks FAILED, so this run will: {', '.join(checks.failed)}")
     say("Testing")
-    if arguments:
-        chosen = any(os.path.exists(word) for word in arguments)  # noqa: PTH110
-        status = pytest(*(arguments if chosen else (*FOLDERS, *arguments)))
-    else:
-        with beside("check-faults", PATIENT) as patient:
-            status = pytest(*FOLDERS, *(f"--ignore={path}" for path in PATIENT))
-            say(f"Waiting for {', '.join(PATIENT)}, which run beside")
-        status = patient() or status
-    return status or bool(checks.failed)
-
-
-def pytest(*arguments: str) -> int:
-    """Run tests; the exit status."""
-    return subprocess.run([PYTHON, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
-
-
-@contextmanager
-def beside(name: str, paths: Sequence[str]) -> Iterator[Callable[[], int]]:
-    """Run tests beside what is done in the block, whose end waits for theirs.
-
-    Args:
-        name: Names the file that takes their output.
-        paths: The tests.
-
-    Yields:
-        What gives, once they have ended, their exit status, and shows their output: all of it where one failed.
-    """
-    LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{name}.log"
-    command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *paths]
-    with log.open("wb") as output:
-        # A group of its own: Ctrl-C reaches it once, from here. Twice would break off its stacks' end.
-        tests = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-
-    def ended() -> int:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        say("\n".join(lines if tests.returncode else lines[-1:]))
-        return tests.returncode
-
-    try:
-        yield ended
-        tests.wait()
-    finally:
-        if tests.poll() is None:
-            tests.send_signal(signal.SIGINT)
-            tests.wait()
+    which = arguments if any(os.path.exists(word) for word in arguments) else [*FOLDERS, *arguments]  # noqa: PTH110
+    tests = subprocess.run([PYTHON, "-m", "pytest", *which], cwd=ROOT, check=False)
+    return tests.returncode or bool(checks.failed)
 
 
 if __name__ == "__main__":
