@@ -48,9 +48,6 @@ TEXTS = (
     "Please wait a moment while I ask the others what they think about your plan.",
     "It rained all night, but the road along the river is dry again this morning.",
 )
-CHUNKS = (20, 5, 10, 40)
-"""Of coqui, its default first."""
-
 Arrivals = list[tuple[float, int]]
 
 
@@ -86,11 +83,11 @@ class Figures:
         )
 
 
-def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int) -> Arrivals:
+def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int, clock: Callable[[], float]) -> Arrivals:
     """One request to coqui: when its chunks came."""
     model: Any = loaded.model
     sampling = Sampling.of(loaded.config)
-    began, arrivals = time.perf_counter(), []
+    began, arrivals = clock(), []
     for piece in model.inference_stream(
         text,
         "en",
@@ -103,7 +100,7 @@ def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int) -
         top_p=sampling.top_p,
     ):
         samples = len(piece.cpu())
-        arrivals.append((time.perf_counter() - began, samples))
+        arrivals.append((clock() - began, samples))
     return arrivals
 
 
@@ -115,8 +112,9 @@ def one_after_another(request: Arrivals, streams: int) -> list[Arrivals]:
 class Ours:
     """The engine without its service: the rounds of its worker, with the same plan."""
 
-    def __init__(self, loaded: Checkpoint, backend: Backend, slots: int) -> None:
+    def __init__(self, loaded: Checkpoint, backend: Backend, slots: int, clock: Callable[[], float]) -> None:
         before = resident()
+        self.clock = clock
         self.loaded = loaded
         self.batch = Batch(loaded, backend, slots)
         self.vocoder: Vocoder = vocoder(loaded.decoder, backend)
@@ -127,21 +125,21 @@ class Ours:
     def request(self, texts: Sequence[str], latents: Latents, seed: int = 0) -> tuple[list[Arrivals], int]:
         """All texts at once: when each one's chunks came, and how many codes were made."""
         sampling = Sampling.of(self.loaded.config, seed)
-        began = time.perf_counter()
+        began = self.clock()
         slots = [self.batch.join(self.loaded.tokenizer.encode(text.lower(), "en"), latents, sampling) for text in texts]
         windows = {slot: SpeechWindow(latents.speaker) for slot in slots}
         waiting, ended = dict.fromkeys(slots, 0), dict.fromkeys(slots, False)
         arrivals: dict[int, Arrivals] = {slot: [] for slot in slots}
         codes = 0
         while not all(ended.values()) or any(waiting.values()):
-            running, at = ended.values(), time.perf_counter()
+            running, at = ended.values(), self.clock()
             speed = Speed(step=self.step, code=self.code, streams=max(1, len(running) - sum(running)))
             for one in self.batch.step():
                 windows[one.slot].push(one.latent[None])
                 waiting[one.slot] += 1
                 ended[one.slot] = one.stop
                 codes += 1
-            now = time.perf_counter()
+            now = self.clock()
             self.step += 0.2 * (now - at - self.step)
             due = [
                 slot
@@ -151,7 +149,7 @@ class Ours:
             if not due:
                 continue
             made = self.vocoder.decode([(windows[slot], ended[slot]) for slot in due])
-            done = time.perf_counter()
+            done = self.clock()
             self.code += 0.2 * ((done - now) / sum(waiting[slot] for slot in due) - self.code)
             for slot, sound in zip(due, made, strict=True):
                 waiting[slot] = 0
@@ -184,17 +182,18 @@ def measure(loaded: Checkpoint, options: argparse.Namespace, device: str, say: C
             torch.randn(32, loaded.config.model_args.gpt_n_model_channels), torch.zeros(512, 1), loaded.fingerprint
         ),
     )
+    clock = time.thread_time if options.cpu_time else time.perf_counter
     engines = {}
     for precision in options.precision:
         say(f"packing {precision}")
-        engines[precision] = Ours(loaded, choose(options.backend, precision, device), max(options.streams))
+        engines[precision] = Ours(loaded, choose(options.backend, precision, device), max(options.streams), clock)
         engines[precision].request(TEXTS[:1], latents)
     coquis: dict[int, Arrivals] = {}
     best: dict[tuple[str, int], Figures] = {}
     for turn in range(options.repeat):
-        for chunk in [] if options.without_coqui else CHUNKS[: 1 if turn else None]:
+        for chunk in [] if options.without_coqui else options.chunks[: 1 if turn else None]:
             say(f"coqui, chunks of {chunk}")
-            request = coqui_request(loaded, TEXTS[0].lower(), latents, chunk)
+            request = coqui_request(loaded, TEXTS[0].lower(), latents, chunk, clock)
             say(f"  {request[-1][0]:.1f} s")
             if chunk not in coquis or request[-1][0] < coquis[chunk][-1][0]:
                 coquis[chunk] = request
@@ -251,7 +250,7 @@ def machine(device: str) -> str:
         "unknown processor",
     )
     vectors = sorted(flag for flag in processor() if flag.startswith(("avx", "amx", "fma")))
-    name = f"{model}, {torch.get_num_threads()} threads, {' '.join(vectors)}; torch {torch.__version__}"
+    name = f"{model}, {torch.get_num_threads()} thread(s), {' '.join(vectors)}; torch {torch.__version__}"
     return f"{torch.cuda.get_device_name(device)}; {name}" if device.startswith("cuda") else name
 
 
@@ -266,11 +265,17 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", nargs="+", default=[], help="of ours; default: all that the device has")
     parser.add_argument("--repeat", type=int, default=2, help="turns, of which each engine's best counts")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="one thread, by its own CPU time: ratios on a machine that others use"
+    )
+    parser.add_argument("--chunks", type=int, nargs="+", default=[20, 5, 10, 40], help="of coqui, in codes")
     parser.add_argument("--without-coqui", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quality", type=Path, metavar="CHECKPOINT", help="compare int8 with fp32 on real weights")
     parser.add_argument("--whisper", default="small.en", help="model for --quality")
     options = parser.parse_args()
+    if options.cpu_time:
+        torch.set_num_threads(1)
     device = ("cuda:0" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     if options.quality:
         print_quality(options.quality, device, options.whisper, options.json)
