@@ -4,7 +4,7 @@
 // prompt is the same as a step: its rows only share a stream. Threads meet at barriers within one parallel region;
 // nothing is allocated.
 //
-// Weights are packed in blocks of 64 outputs, which are read from memory once, in order. int8: per output one scale,
+// Weights are packed in blocks of 48 outputs, which are read from memory once, in order. int8: per output one scale,
 // activations quantised per row as they come; the cache is float16. float32: nothing is rounded.
 #include <omp.h>
 
@@ -12,12 +12,12 @@
 
 namespace xtts {
 
-constexpr int kBlock = 64;
+constexpr int kBlock = 48;
 constexpr int kVectors = kBlock / kLanes;
-constexpr int kMostRows = 6;  // 6 rows of 4 vectors, 4 of weights and one of activations fill the 32 registers.
+constexpr int kMostRows = 8;  // 8 rows of 3 vectors, 3 of weights and one of activations: of 32 registers.
 
 struct Linear {
-  const void* weights;     // int8: [out / 64][in / 4][64][4]; float32: [out / 64][in][64]
+  const void* weights;     // int8: [out / 48][in / 4][48][4]; float32: [out / 48][in][48]
   const float* scales;     // int8 only, per output
   const int32_t* offsets;  // int8 only, 128 times the sum of an output's weights
   const float* bias;       // per output, padded to whole blocks as all of these
@@ -67,6 +67,12 @@ inline void finish(float* out, Float x, __mmask16 lanes) {
 
 inline __mmask16 within(int left) { return left >= kLanes ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1; }
 
+// In assembly, since compilers copy the sums of the intrinsic to the stack and back.
+inline __m512i multiply_add(__m512i sum, __m512i given, __m512i weights) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(given), "v"(weights));
+  return sum;
+}
+
 template <int rows, Then then>
 void quantised_block(const Linear& linear, int block, const uint8_t* given, const float* steps, float* out) {
   const auto* weights = static_cast<const int8_t*>(linear.weights) + size_t(block) * kBlock * linear.in;
@@ -83,7 +89,7 @@ void quantised_block(const Linear& linear, int block, const uint8_t* given, cons
       int32_t four;
       std::memcpy(&four, given + size_t(r) * linear.in + k, 4);
       const __m512i a = _mm512_set1_epi32(four);
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], a, w[v]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = multiply_add(sums[r][v], a, w[v]);
     }
   }
   for (int v = 0; v < kVectors; ++v) {
@@ -220,6 +226,7 @@ struct Cached {
       const Number* block = keys + size_t(begin) * size;
       Float even = all(0.0f), odd = all(0.0f);
       for (int i = 0; i < size; i += 2) {
+        _mm_prefetch(reinterpret_cast<const char*>(block + (size + i) * kLanes), _MM_HINT_T0);
         even = _mm512_fmadd_ps(all(query[i]), Kind::load(block + i * kLanes), even);
         odd = _mm512_fmadd_ps(all(query[i + 1]), Kind::load(block + (i + 1) * kLanes), odd);
       }
@@ -236,16 +243,23 @@ struct Cached {
       sum = _mm512_add_ps(sum, weight);
     }
     const Float share = all(1.0f / _mm512_reduce_add_ps(sum));
-    for (int begin = 0; begin < size; begin += 4 * kLanes) {
-      const int vectors = std::min(4, (size - begin) / kLanes);
-      Float mixed[4] = {all(0.0f), all(0.0f), all(0.0f), all(0.0f)};
-      for (int at = 0; at <= position; ++at) {
-        const Float weight = all(weights[at]);
-        const Number* value = values + size_t(at) * size + begin;
-        for (int v = 0; v < vectors; ++v) mixed[v] = _mm512_fmadd_ps(weight, Kind::load(value + v * kLanes), mixed[v]);
-      }
-      for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(out + begin + v * kLanes, _mm512_mul_ps(mixed[v], share));
+    int begin = 0;
+    for (; begin + 4 * kLanes <= size; begin += 4 * kLanes) mix<4>(position, weights, share, begin, out);
+    for (; begin < size; begin += kLanes) mix<1>(position, weights, share, begin, out);
+  }
+
+  template <int vectors>
+  void mix(int position, const float* weights, Float share, int begin, float* out) const {
+    Float mixed[vectors];
+    for (int v = 0; v < vectors; ++v) mixed[v] = all(0.0f);
+    for (int at = 0; at <= position; ++at) {
+      const Float weight = all(weights[at]);
+      const Number* value = values + size_t(at) * size + begin;
+      _mm_prefetch(reinterpret_cast<const char*>(value + 16 * size), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(value + 16 * size + 2 * kLanes), _MM_HINT_T0);
+      for (int v = 0; v < vectors; ++v) mixed[v] = _mm512_fmadd_ps(weight, Kind::load(value + v * kLanes), mixed[v]);
     }
+    for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(out + begin + v * kLanes, _mm512_mul_ps(mixed[v], share));
   }
 };
 

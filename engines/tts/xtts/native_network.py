@@ -18,7 +18,7 @@ from engines.tts.xtts.errors import BrokenStream
 from engines.tts.xtts.native import Library, advise_huge
 from engines.tts.xtts.network import Prefix, Stepped
 
-_BLOCK = 64
+_BLOCK = 48
 """Outputs whose weights lie together."""
 _TURNED = 16
 """Positions whose keys lie together."""
@@ -103,7 +103,9 @@ class NativeNetwork:
             )
         )
         shape = (len(layers), 2, rows, weights.heads, self._positions * self._size)
-        self._cache = torch.zeros(shape, dtype=torch.float16 if quantised else torch.float32)
+        self._cache = torch.empty(shape, dtype=torch.float16 if quantised else torch.float32)
+        advise_huge(self._cache)
+        self._cache.zero_()
         self._gpt = _Gpt(
             layers,
             self._norm(weights.last_norm),
