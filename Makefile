@@ -18,7 +18,7 @@ export EXTRAS TEST_APT UPGRADE
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-test lint format types doctor audit bench bench-load bench-recovery lock clean
+.PHONY: help run test test-models setup setup-test lint format types doctor audit bench bench-load bench-recovery lock clean
 
 help: ## List the commands and variables
 	@$(PYTHON) tools/help.py Makefile
@@ -28,6 +28,9 @@ run: setup ## Set up what is missing, start everything, and say which address to
 
 test: setup-test ## Set up what the tests need; lint, types, import rules, the page's checks, then all tests
 	@exec $(VENV)/python tools/check.py $(ARGS)
+
+test-models: setup-test ## Train the tests' own small models anew, in a folder of their own; takes minutes
+	@exec $(VENV)/python -m pytest tests/models $(ARGS)
 
 setup: ## Set up for running only
 	@$(PYTHON) tools/setup.py run

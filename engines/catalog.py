@@ -94,6 +94,22 @@ def _address(settings: Settings) -> str:
     return _package("openai")(settings)
 
 
+def _local_model(settings: Settings) -> str:
+    """What the local chat model lacks: to be asked for, its packages, or its files."""
+    if not settings.engines.enable_local_model:
+        return "ENABLE_LOCAL_MODEL isn't set; set it to True to run CHAT_MODEL on this machine."
+    for module in ("torch", "transformers"):
+        if not find_spec(module):
+            return f"The local chat model needs the package {module}; run 'make setup EXTRAS=local'."
+    from engines.chat.llama.folder import find
+
+    try:
+        find(settings.engines.chat_model)
+    except EngineNotConfigured as error:
+        return error.message
+    return ""
+
+
 def _never(_: Settings) -> NoReturn:
     raise EngineNotConfigured("This version carries no such engine.")
 
@@ -127,6 +143,24 @@ def _chat_url(settings: Settings) -> ChatModel:
 
     wanted = settings.engines
     return UrlChat(wanted.chat_url, wanted.chat_url_model, wanted.chat_url_api_key)
+
+
+def _llama(settings: Settings) -> ChatModel:
+    from engines.chat.llama.engine import LlamaChat
+    from engines.chat.llama.options import Options
+
+    wanted = settings.engines
+    return LlamaChat(
+        Options(
+            wanted.chat_model,
+            wanted.chat_device,
+            wanted.chat_dtype,
+            wanted.chat_quantization,
+            wanted.chat_slots,
+            wanted.chat_kept,
+            wanted.chat_context,
+        )
+    )
 
 
 def _companion(settings: Settings) -> ChatModel:
@@ -196,7 +230,7 @@ STT: Mapping[str, Entry[Transcriber]] = _table(
 )
 
 CHAT: Mapping[str, Entry[ChatModel]] = _table(
-    Entry("llama", "service", _not_carried("llama", "ENABLE_LOCAL_MODEL", "which runs CHAT_MODEL"), _never),
+    Entry("llama", "service", _local_model, _llama),
     Entry("url", "conversation", _address, _chat_url),
     Entry("groq", "conversation", _key("GROQ_API_KEY", "groq"), _groq_chat),
     Entry("companion", "conversation", _nothing, _companion),

@@ -222,6 +222,30 @@ class Engines(_Group):
     chat_model: str = Field(
         "meta-llama/Meta-Llama-3-8B-Instruct", description="Hugging Face name or folder of the local chat model."
     )
+    chat_device: str = Field(
+        "auto", description="Where it runs: auto (every GPU there is, else the processor), cpu, cuda, cuda:1."
+    )
+    chat_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Its numbers. auto: bfloat16 on a GPU, float32 on a processor."
+    )
+    chat_quantization: Literal["", "8bit", "4bit"] = Field(
+        "",
+        description="Bits of its weights, 8bit or 4bit (packages bitsandbytes and accelerate). Empty: as CHAT_DTYPE.",
+    )
+    chat_slots: int = Field(8, ge=1, le=256, description="Replies that it makes at once.")
+    chat_kept: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Conversations whose cache it keeps between turns, so that a turn costs only its new words. 0: as"
+        " many as a GPU's memory allows, up to four times CHAT_SLOTS; twice CHAT_SLOTS on a processor.",
+    )
+    chat_context: int = Field(
+        4096,
+        ge=256,
+        description="Tokens of a conversation that it reads; older turns are left out, the personality never. An 8B"
+        " model's cache takes 0.5 GB of a GPU for each 4096.",
+    )
     chat_url: str = Field(
         "",
         description="Address of an OpenAI-compatible chat server (vLLM, Ollama, any other), http://host:port/v1.",
