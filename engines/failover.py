@@ -159,9 +159,14 @@ class Line(Generic[E]):
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine is that the next call tries first; paid where any of them is, since any call may reach it."""
-        paid = any(place.engine.info.paid for place in self._places)
-        return replace(self.serving.info, paid=paid)
+        """What the engine is that the next call tries first; paid too where a better one is, which is tried again."""
+        serving = self.serving
+        paid = False
+        for place in self._places:
+            paid = paid or place.engine.info.paid
+            if place.engine is serving:
+                break
+        return replace(serving.info, paid=paid)
 
     @property
     def capacity(self) -> Capacity:

@@ -25,6 +25,7 @@ def doctor(settings: Settings, parts: Sequence[Part]) -> Iterator[Finding]:
         lambda: doctor_settings.engines(settings, parts),
         lambda: doctor_settings.models(settings),
         lambda: doctor_settings.keys(settings),
+        lambda: doctor_settings.clouds(settings),
         lambda: doctor_settings.livekit_key(settings),
         lambda: doctor_settings.database(parts),
         lambda: doctor_settings.page(parts),

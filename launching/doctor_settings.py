@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engines import catalog
+from engines.types import Engine, EngineError, Kind
 from launching.engines import engines_chosen
 from launching.finding import Finding, fail, ok, warn
 from launching.parts import DATABASE, NAMES, ROOT, Part
@@ -26,6 +28,15 @@ MODELS = (
     ("CARTESIA_API_KEY", "tts", "cartesia"),
 )
 """Variables that mean an engine: set by somebody who expects it to answer."""
+
+CLOUDS: tuple[tuple[str, Kind, str], ...] = (
+    ("GROQ_API_KEY", "stt", "groq"),
+    ("GROQ_API_KEY", "chat", "groq"),
+    ("CHAT_URL", "chat", "url"),
+    ("ELEVENLABS_API_KEY", "tts", "elevenlabs"),
+    ("CARTESIA_API_KEY", "tts", "cartesia"),
+)
+"""Variables whose engines are elsewhere, and are asked whether they serve."""
 
 TABLES = {"stt": catalog.STT, "chat": catalog.CHAT, "tts": catalog.TTS}
 
@@ -79,6 +90,36 @@ def keys(settings: Settings) -> Iterator[Finding]:
         if field.endswith("_api_key") and getattr(engines_set, field)
     ]
     yield ok(f"keys set: {', '.join(named) or 'none; callers of this machine need none'}")
+
+
+def clouds(settings: Settings) -> Iterator[Finding]:
+    """Whether the clouds take the keys that are set, and know the models; what is asked costs nothing."""
+    wanted = [(variable, kind, name) for variable, kind, name in CLOUDS if getattr(settings.engines, variable.lower())]
+    for (variable, kind, name), problem in zip(wanted, asyncio.run(_asked(settings, wanted)), strict=True):
+        what = f"{variable}, for {kind}"
+        if problem is None:
+            yield ok(f"{what}: {name} answers, and takes it")
+        else:
+            yield warn(f"{what}: {problem}")
+
+
+async def _asked(settings: Settings, wanted: Sequence[tuple[str, Kind, str]]) -> list[str | None]:
+    """What is wrong with each, or None."""
+    return await asyncio.gather(*(_ask(settings, kind, name) for _, kind, name in wanted))
+
+
+async def _ask(settings: Settings, kind: Kind, name: str) -> str | None:
+    try:
+        engine: Engine = catalog.CATALOG[kind][name].build(settings)
+        try:
+            await engine.start()
+        finally:
+            await engine.aclose()
+    except EngineError as error:
+        return error.message
+    except ImportError as error:
+        return f"a package is missing ({error.name}); run 'make setup'"
+    return None
 
 
 def livekit_key(settings: Settings) -> Iterator[Finding]:

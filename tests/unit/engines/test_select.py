@@ -15,7 +15,7 @@ from engines.fallback import FallbackChat, FallbackSynthesizer, FallbackTranscri
 from engines.select import choose, choose_one, named
 from engines.stt.service import ServiceTranscriber
 from engines.tts.espeak import Espeak
-from engines.types import Engine, EngineNotConfigured
+from engines.types import Engine, EngineFull, EngineNotConfigured
 from settings import GROUPS, Settings
 
 
@@ -73,9 +73,13 @@ def test_auto_takes_a_chat_server_whose_address_is_set(monkeypatch: pytest.Monke
     assert not chosen.chat.info.paid
 
 
-def test_a_line_counts_as_paid_where_any_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = choose(settings(monkeypatch, CHAT="companion,groq", GROQ_API_KEY="gsk"), "conversation")
-    assert chosen.chat.info.name == "companion" and chosen.chat.info.paid
+def test_a_line_counts_as_paid_where_what_serves_or_a_better_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare = choose(settings(monkeypatch, CHAT="companion,groq", GROQ_API_KEY="gsk"), "conversation").chat
+    assert (spare.info.name, spare.info.paid) == ("companion", False)
+    line = choose(settings(monkeypatch, CHAT="groq,companion", GROQ_API_KEY="gsk"), "conversation").chat
+    assert isinstance(line, FallbackChat) and (line.info.name, line.info.paid) == ("groq", True)
+    next(line.attempts()).failed(EngineFull("wait", retry_after=60))
+    assert (line.info.name, line.info.paid) == ("companion", True), "groq is tried again, perhaps in this conversation"
 
 
 def test_a_cloud_has_its_deadline_in_a_service_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import http.server
 import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from launching import disk, doctor_machine, doctor_network, parts
 from launching.doctor import doctor
 from launching.doctor_network import browsers, certificate, livekit
 from launching.doctor_network import ports as look_at_ports
-from launching.doctor_settings import keys, models
+from launching.doctor_settings import clouds, keys, models
 from launching.finding import Finding
 from launching.holders import Holder
 from launching.parts import Part, Port
 from settings import GROUPS, Settings, made_certificate
 from settings import tls as settings_tls
 from settings.livekit_keys import keys_path, livekit_keys
+from tests.vendors.cartesia import CartesiaServer
+from tests.vendors.openai_style import MODEL, OpenAIStyle
+from tests.vendors.trouble import KEY, serving
 
 SECRET = "a-secret-of-more-than-32-characters-indeed"
 
@@ -111,6 +117,7 @@ def test_ports_of_a_running_voice_node_are_no_failure(taken: Port) -> None:
 def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEYS", "open-sesame,abracadabra")
     monkeypatch.setenv("GROQ_API_KEY", "gsk-very-private")
+    monkeypatch.setenv("GROQ_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("LIVEKIT_API_KEY", "the-key")
     monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
     assert "API_KEYS (2), GROQ_API_KEY" in only(keys(Settings())).text
@@ -151,6 +158,43 @@ def test_a_cloud_whose_key_is_set_can_answer(monkeypatch: pytest.MonkeyPatch) ->
         ("ok", "GROQ_API_KEY is set: groq can answer, for stt"),
         ("ok", "GROQ_API_KEY is set: groq can answer, for chat"),
     ]
+
+
+def test_each_cloud_is_asked_whether_it_takes_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(clouds(Settings())) == []
+    groq, cartesia = OpenAIStyle(), CartesiaServer()
+    with in_background(groq.app()) as groq_url, in_background(cartesia.app()) as cartesia_url:
+        for name, value in {
+            "GROQ_API_KEY": KEY, "GROQ_URL": groq_url, "GROQ_CHAT_MODEL": MODEL,
+            "CARTESIA_API_KEY": "sk-wrong", "CARTESIA_URL": cartesia_url,
+            "ELEVENLABS_API_KEY": "xi-private", "ELEVENLABS_URL": "http://127.0.0.1:9",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        found = list(clouds(Settings()))
+    assert [each.state for each in found] == ["warn", "ok", "warn", "warn"]
+    hears, answers, eleven, cartesia_says = [each.text for each in found]
+    assert "knows no model 'whisper-large-v3-turbo'; set GROQ_STT_MODEL" in hears
+    assert answers == "GROQ_API_KEY, for chat: groq answers, and takes it"
+    assert "ElevenLabs can't be reached" in eleven
+    assert "Cartesia refuses the key; set CARTESIA_API_KEY to a valid one" in cartesia_says
+    for private in (KEY, "sk-wrong", "xi-private"):
+        assert private not in str(found)
+
+
+@contextmanager
+def in_background(app: web.Application) -> Iterator[str]:
+    """The app on a free port, in a thread: the doctor has no event loop of its own to share."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    running = serving(app)
+    try:
+        yield asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(running.__aexit__(None, None, None), loop).result(20)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
 
 
 def test_a_chat_server_at_a_broken_address_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
