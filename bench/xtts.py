@@ -13,6 +13,8 @@ slow them down. "Gap-free" is the earliest moment at which playback could have s
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import statistics
 import sys
@@ -83,7 +85,9 @@ class Figures:
         )
 
 
-def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int, clock: Callable[[], float]) -> Arrivals:
+def coqui_request(
+    loaded: Checkpoint, text: str, latents: Latents, chunk: int, codes: int, clock: Callable[[], float]
+) -> Arrivals:
     """One request to coqui: when its chunks came."""
     model: Any = loaded.model
     sampling = Sampling.of(loaded.config)
@@ -98,6 +102,7 @@ def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int, c
         repetition_penalty=sampling.repetition_penalty,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
+        max_new_tokens=codes,
     ):
         samples = len(piece.cpu())
         arrivals.append((clock() - began, samples))
@@ -107,6 +112,13 @@ def coqui_request(loaded: Checkpoint, text: str, latents: Latents, chunk: int, c
 def one_after_another(request: Arrivals, streams: int) -> list[Arrivals]:
     """As many requests as streams, each as long as this one, one behind the other."""
     return [[(moment + n * request[-1][0], samples) for moment, samples in request] for n in range(streams)]
+
+
+def without_end(loaded: Checkpoint) -> None:
+    """Let no stream end by itself, so that all have the same number of codes."""
+    gpt: Any = loaded.gpt
+    with torch.no_grad():
+        gpt.mel_head.bias[gpt.stop_audio_token] = -1e4
 
 
 class Ours:
@@ -120,13 +132,16 @@ class Ours:
         self.vocoder: Vocoder = vocoder(loaded.decoder, backend)
         self.plan = ChunkPlan()
         self.step = self.code = 0.05
-        self.before = before
+        self.memory = resident() - before
+        """Megabytes it took."""
 
-    def request(self, texts: Sequence[str], latents: Latents, seed: int = 0) -> tuple[list[Arrivals], int]:
+    def request(self, texts: Sequence[str], latents: Latents, most: int, seed: int = 0) -> tuple[list[Arrivals], int]:
         """All texts at once: when each one's chunks came, and how many codes were made."""
         sampling = Sampling.of(self.loaded.config, seed)
         began = self.clock()
-        slots = [self.batch.join(self.loaded.tokenizer.encode(text.lower(), "en"), latents, sampling) for text in texts]
+        slots = [
+            self.batch.join(self.loaded.tokenizer.encode(text.lower(), "en"), latents, sampling, most) for text in texts
+        ]
         windows = {slot: SpeechWindow(latents.speaker) for slot in slots}
         waiting, ended = dict.fromkeys(slots, 0), dict.fromkeys(slots, False)
         arrivals: dict[int, Arrivals] = {slot: [] for slot in slots}
@@ -161,14 +176,11 @@ class Ours:
         left = gap_free_first_audio(sent) + sum(samples for _, samples in sent) / SPOKEN_RATE - now if sent else None
         return ended or waiting >= self.plan.next_chunk(speed, waiting, left)
 
-    @property
-    def memory(self) -> float:
-        """Megabytes it took."""
-        return resident() - self.before
-
 
 def resident() -> float:
-    """Megabytes of this process, and of its tensors on a GPU."""
+    """Megabytes of this process, without what was freed, and of its tensors on a GPU."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return (
         psutil.Process().memory_info().rss + (torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
     ) / 1e6
@@ -187,13 +199,13 @@ def measure(loaded: Checkpoint, options: argparse.Namespace, device: str, say: C
     for precision in options.precision:
         say(f"packing {precision}")
         engines[precision] = Ours(loaded, choose(options.backend, precision, device), max(options.streams), clock)
-        engines[precision].request(TEXTS[:1], latents)
+        engines[precision].request(TEXTS[:1], latents, 8)
     coquis: dict[int, Arrivals] = {}
     best: dict[tuple[str, int], Figures] = {}
     for turn in range(options.repeat):
         for chunk in [] if options.without_coqui else options.chunks[: 1 if turn else None]:
             say(f"coqui, chunks of {chunk}")
-            request = coqui_request(loaded, TEXTS[0].lower(), latents, chunk, clock)
+            request = coqui_request(loaded, TEXTS[0].lower(), latents, chunk, options.codes, clock)
             say(f"  {request[-1][0]:.1f} s")
             if chunk not in coquis or request[-1][0] < coquis[chunk][-1][0]:
                 coquis[chunk] = request
@@ -201,7 +213,7 @@ def measure(loaded: Checkpoint, options: argparse.Namespace, device: str, say: C
             for streams in options.streams:
                 say(f"ours, {precision}, {streams} streams")
                 texts = [TEXTS[n % len(TEXTS)] for n in range(streams)]
-                arrivals, codes = ours.request(texts, latents, seed=turn)
+                arrivals, codes = ours.request(texts, latents, options.codes, seed=turn)
                 made = Figures.of(f"ours {precision}", arrivals, codes, ours.memory)
                 say(f"  {made.total:.1f} s")
                 kept = best.get((precision, streams))
@@ -260,7 +272,7 @@ def main() -> None:
     parser.add_argument("--full-size", action="store_true", help="random weights of the real size, else small ones")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint's folder instead of random weights")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--codes", type=int, default=100, help="codes of each stream, with random weights")
+    parser.add_argument("--codes", type=int, default=100, help="codes of each stream")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", nargs="+", default=[], help="of ours; default: all that the device has")
@@ -283,8 +295,9 @@ def main() -> None:
     options.precision = options.precision or (["fp16"] if device.startswith("cuda") else ["fp32", "int8"])
     with tempfile.TemporaryDirectory() as folder:
         size = {"layers": 30, "width": 1024, "heads": 16} if options.full_size else {}
-        where = options.checkpoint or models.base(Path(folder), ends_after=options.codes - 1, **size)
+        where = options.checkpoint or models.base(Path(folder), ends_after=None, **size)
         loaded = checkpoints.load(where, device)
+        without_end(loaded)
         figures = measure(loaded, options, device, lambda doing: print(doing, file=sys.stderr, flush=True))
     if options.json:
         print(json.dumps({"machine": machine(device), "figures": [asdict(one) for one in figures]}, indent=2))
