@@ -18,7 +18,8 @@ class EngineLLM(llm.LLM[str]):
     Args:
         chat: The engine.
         conversation: A hint for its cache.
-        newest: How many of the newest messages it is shown; system messages are always shown.
+        newest: How many of the newest messages it is shown at most; system messages are always shown. The oldest leave
+            in strides of a quarter of it, so that most turns begin with what the engine has in its cache.
     """
 
     def __init__(self, chat: ChatModel, *, conversation: str | None = None, newest: int = 40) -> None:
@@ -63,7 +64,10 @@ class EngineLLM(llm.LLM[str]):
             if isinstance(item, llm.ChatMessage) and item.text_content
         ]
         system = [message for message in told if message.role == "system"]
-        return system + [message for message in told if message.role != "system"][-self._newest :]
+        said = [message for message in told if message.role != "system"]
+        stride = max(1, self._newest // 4)
+        gone = -(-max(0, len(said) - self._newest) // stride) * stride
+        return system + said[gone:]
 
 
 class _Reply(llm.LLMStream):

@@ -373,7 +373,7 @@ class Conversations(_Group):
         0, ge=0, description="Conversations a process accepts at once. 0: as many as its engines and cores hold."
     )
     history_messages: int = Field(
-        40, ge=2, description="Newest messages of a conversation that the chat model is shown."
+        40, ge=2, description="Newest messages of a conversation that the chat model is shown, at most."
     )
     audio_lead: float = Field(
         0.4, ge=0.05, le=5, description="Seconds of sound sent ahead of real time to a WebSocket client."
