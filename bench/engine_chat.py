@@ -104,9 +104,11 @@ class Bench:
         caller.say(self._tokens(200), 20)
         try:
             for measure in (self._turns, self._personality, self._company, self._joining):
-                runs = [measure(caller) for _ in range(self._repeat)]
+                runs = []
+                for _ in range(self._repeat):
+                    runs.append(measure(caller))
+                    print(f"  {', '.join(f'{name} {value:.3g}' for name, value in runs[-1].items())}", flush=True)
                 figures |= {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-                print(f"  {measure.__name__.strip('_')}: done", flush=True)
         finally:
             worker.close(30)
         return figures

@@ -175,8 +175,8 @@ def _spread(options: Options, device: str, quantized: bool) -> dict[str, Any]:
     if device == "cuda" and torch.cuda.device_count() > 1:
         if not find_spec("accelerate"):
             raise PackageMissing(
-                "A model over several GPUs needs the package accelerate: 'pip install accelerate' into .venv, or name "
-                "one GPU, CHAT_DEVICE=cuda:0."
+                "A model over several GPUs needs the package accelerate; run 'make setup EXTRAS=local', or name one "
+                "GPU, CHAT_DEVICE=cuda:0."
             )
         return {"device_map": "auto"}
     return {"device_map": {"": device}} if quantized else {}

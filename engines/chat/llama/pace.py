@@ -34,7 +34,9 @@ class Pace:
     def took(self, seconds: float, decoded: int, prompt: int) -> None:
         """A step took `seconds` for `decoded` replies and `prompt` tokens of prompts."""
         if prompt >= LEAST:
-            self._token = _moved(self._token, seconds / (prompt + decoded))
+            # The others' tokens cost less in company than alone, since they share the weights that are read.
+            own = max(seconds - self._decoding, seconds / 2) if decoded else seconds
+            self._token = _moved(self._token, own / prompt)
         elif decoded and not prompt:
             self._decoding = _moved(self._decoding, seconds)
 

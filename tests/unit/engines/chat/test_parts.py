@@ -76,6 +76,8 @@ def test_among_others_a_piece_takes_about_as_long_as_their_own_step() -> None:
     pace.took(0.2, 0, 100)
     pace.took(0.1, 8, 0)
     assert pace.piece(others=True) == int(SHARE * 0.1 / 0.002)
+    pace.took(0.1 + 0.002 * 100, 8, 100)
+    assert pace.piece(others=True) == int(SHARE * 0.1 / 0.002)
     pace.took(20.0, 8, LEAST)
     assert pace.piece(others=True) == LEAST
 
