@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-LEAST, MOST = 16, 2048
-"""Tokens of a piece."""
+LEAST, FIRST, MOST = 16, 64, 2048
+"""Tokens of a piece, and of the first one, when nothing is known yet."""
 ALONE = 0.5
 """Seconds that a piece may take when nobody else waits: so long does a newcomer or a cancellation wait at most."""
 AMONG_OTHERS = 0.1
@@ -11,6 +11,8 @@ AMONG_OTHERS = 0.1
 SHARE = 2.0
 """How much longer than the others' own step a piece may take: the joiner then loses at most half as much to them."""
 _NEWEST = 0.3
+_WORST = 2.0
+"""No step counts as more than so many times slower than is known: a machine that was busy otherwise isn't slow."""
 
 
 class Pace:
@@ -27,7 +29,7 @@ class Pace:
             others: Whether replies under way wait for the same step.
         """
         if not self._token:
-            return LEAST
+            return FIRST
         seconds = max(AMONG_OTHERS, SHARE * self._decoding) if others else ALONE
         return max(LEAST, min(MOST, int(seconds / self._token)))
 
@@ -42,4 +44,4 @@ class Pace:
 
 
 def _moved(known: float, new: float) -> float:
-    return known + _NEWEST * (new - known) if known else new
+    return known + _NEWEST * (min(new, _WORST * known) - known) if known else new

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from engines.chat.llama.pace import ALONE, LEAST, MOST, SHARE, Pace
+from engines.chat.llama.pace import ALONE, FIRST, LEAST, MOST, SHARE, Pace
 from engines.chat.llama.sampling import Chance, Sampling, draw
 from engines.chat.llama.words import Words
 
@@ -62,7 +62,7 @@ def test_a_row_that_overflowed_has_no_token_and_spoils_no_other() -> None:
 
 def test_a_piece_is_small_until_the_machine_is_known_and_fits_its_speed_then() -> None:
     pace = Pace()
-    assert pace.piece(others=False) == LEAST
+    assert pace.piece(others=False) == FIRST
     pace.took(0.2, 0, 100)
     assert pace.piece(others=False) == int(ALONE / 0.002)
     pace.took(0.00001, 0, 100)
@@ -78,8 +78,16 @@ def test_among_others_a_piece_takes_about_as_long_as_their_own_step() -> None:
     assert pace.piece(others=True) == int(SHARE * 0.1 / 0.002)
     pace.took(0.1 + 0.002 * 100, 8, 100)
     assert pace.piece(others=True) == int(SHARE * 0.1 / 0.002)
-    pace.took(20.0, 8, LEAST)
-    assert pace.piece(others=True) == LEAST
+
+
+def test_one_slow_step_says_little_and_many_say_all() -> None:
+    pace = Pace()
+    pace.took(0.2, 0, 100)
+    pace.took(20.0, 0, 100)
+    assert pace.piece(others=False) > ALONE / 0.002 / 1.5
+    for _ in range(30):
+        pace.took(20.0, 0, 100)
+    assert pace.piece(others=False) == LEAST
 
 
 LETTERS = {0: b"Hel", 1: b"lo ", 2: b"\xf0\x9f", 3: b"\xa6\x99", 4: b"!", 5: b"\xc3", 6: b"\xff"}
