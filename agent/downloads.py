@@ -13,9 +13,13 @@ EMBEDDED = {
 }
 KNOWN = {
     "whisper": "faster-whisper, speech to text",
-    "chat": "a local chat model",
 }
 BROUGHT = {
+    "chat": (
+        "CHAT_MODEL, the local chat model: accept its license on huggingface.co where it has one, then fetch it by its "
+        "name with '.venv/bin/hf download NAME --exclude \"original/*\"' (HF_TOKEN holds the key of a gated model; a "
+        "download that broke off goes on), and set ENABLE_LOCAL_MODEL=True"
+    ),
     "xtts": (
         "XTTS v2, text to speech: its weights are under the Coqui Public Model License, which you accept by fetching "
         "them yourself; put config.json, vocab.json, model.pth and speakers_xtts.pth into a folder and name it in "

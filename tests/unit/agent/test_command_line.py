@@ -59,6 +59,12 @@ def test_a_checkpoint_that_people_bring_themselves_is_said_to_be_brought(capsys:
     assert "XTTS_MODEL_PATH" in said and "Coqui Public Model License" in said
 
 
+def test_the_local_chat_models_download_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download-files", "chat"]) == 1
+    said = capsys.readouterr().err
+    assert "hf download" in said and "HF_TOKEN" in said and "ENABLE_LOCAL_MODEL=True" in said
+
+
 def test_unknown_engines_are_refused_with_what_there_is() -> None:
     with pytest.raises(DownloadError, match="whisper, chat, xtts"):
         Downloads(Settings()).run(["bert"])
