@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -103,9 +104,8 @@ class NativeNetwork:
             )
         )
         shape = (len(layers), 2, rows, weights.heads, self._positions * self._size)
-        self._cache = torch.empty(shape, dtype=torch.float16 if quantised else torch.float32)
-        advise_huge(self._cache)
-        self._cache.zero_()
+        # NumPy's zeros, not torch's: memory is taken as positions are written, not for the longest speech of all rows.
+        self._cache = torch.from_numpy(np.zeros(shape, np.float16 if quantised else np.float32))
         self._gpt = _Gpt(
             layers,
             self._norm(weights.last_norm),
