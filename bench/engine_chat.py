@@ -49,15 +49,16 @@ class Heard:
 class Caller:
     """Asks a worker, and listens."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
         self._worker = worker
+        self._clock = clock
 
     def begin(self, prompt: list[int], tokens: int, conversation: str | None) -> tuple[Request, Callable[[], Heard]]:
         """Ask; gives the request, and what waits for the reply's end."""
         heard: queue.SimpleQueue[tuple[float, Delivery]] = queue.SimpleQueue()
-        began = time.perf_counter()
+        began = self._clock()
         request = Request(
-            prompt, Sampling(), tokens, conversation, lambda made: heard.put((time.perf_counter() - began, made))
+            prompt, Sampling(), tokens, conversation, lambda made: heard.put((self._clock() - began, made))
         )
         self._worker.ask(request)
 
@@ -85,7 +86,8 @@ class Caller:
 class Bench:
     """One model, and everything that is measured of it."""
 
-    def __init__(self, model: Any, repeat: int) -> None:
+    def __init__(self, model: Any, repeat: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._model = model
         self._words = model.config.get_text_config().vocab_size
         # No token ends a reply.
@@ -99,8 +101,8 @@ class Bench:
     def measured(self) -> dict[str, Any]:
         """All figures, in seconds and tokens a second."""
         figures: dict[str, Any] = {}
-        worker = Worker(self._batch, self._pace)
-        caller = Caller(worker)
+        worker = Worker(self._batch, self._pace, self._clock)
+        caller = Caller(worker, self._clock)
         caller.say(self._tokens(200), 20)
         try:
             for measure in (self._turns, self._personality, self._company, self._joining):
@@ -152,15 +154,15 @@ class Bench:
         def turns() -> list[list[int]]:
             return [[*history, *self._tokens(SAID)] for history in histories]
 
-        began = time.perf_counter()
+        began = self._clock()
         for prompt, name in zip(turns(), names, strict=True):
             caller.say(prompt, TOGETHER, name)
-        alone = made / (time.perf_counter() - began)
-        began = time.perf_counter()
+        alone = made / (self._clock() - began)
+        began = self._clock()
         waiting = [caller.begin(prompt, TOGETHER, name)[1] for prompt, name in zip(turns(), names, strict=True)]
         for whole in waiting:
             whole()
-        return {"one after another": alone, "eight together": made / (time.perf_counter() - began)}
+        return {"one after another": alone, "eight together": made / (self._clock() - began)}
 
     def _joining(self, caller: Caller) -> dict[str, float]:
         """One that joins, while nobody speaks and while seven do."""
@@ -197,8 +199,8 @@ def caller_from_scratch(model: Any, prompt: list[int], tokens: int) -> list[int]
     return found
 
 
-def measure(name: str | None, threads: int, device: str, dtype: str, repeat: int) -> dict[str, Any]:
-    """All figures of a model, and of what it ran on."""
+def measure(name: str | None, threads: int, device: str, dtype: str, repeat: int, own: bool) -> dict[str, Any]:
+    """All figures of a model, and of what it ran on; in the process's own time where `own`."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -223,11 +225,12 @@ def measure(name: str | None, threads: int, device: str, dtype: str, repeat: int
         "threads": threads,
         "device": torch.cuda.get_device_name() if place != "cpu" else "cpu",
         "numbers": numbers,
+        "time": "the process's own" if own else "the clock's",
         "model": name or "Llama of random weights",
         "parameters": sum(one.numel() for one in model.parameters()),
     }
     print(f"measuring {ground['model']}, {ground['parameters'] / 1e6:.0f} M parameters ...", flush=True)
-    figures = Bench(model, repeat).measured()
+    figures = Bench(model, repeat, time.process_time if own else time.perf_counter).measured()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"ground": ground, "figures": figures, "memory": memory}
 
@@ -247,7 +250,7 @@ def table(measured: dict[str, Any]) -> str:
     lines = [
         f"{ground['model']}, {ground['parameters'] / 1e6:.0f} M parameters, {ground['numbers']}, {ground['device']}; "
         f"{ground['cpu']} ({ground['vector extensions']}), {ground['threads']} threads of {ground['cores']} cores; "
-        f"{measured['memory']:.0f} MB at most.",
+        f"time: {ground['time']}; {measured['memory']:.0f} MB at most.",
         "",
         "| chat | | against | ratio | goal |",
         "| --- | --- | --- | --- | --- |",

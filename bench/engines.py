@@ -22,9 +22,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--repeat", type=int, default=3, help="times that each is measured; the median counts [3]")
+    parser.add_argument(
+        "--own-time",
+        action="store_true",
+        help="count the process's own time, on a machine that others use; needs --threads 1 and a processor",
+    )
     parser.add_argument("--json", type=Path, help="file for all figures")
     asked = parser.parse_args()
-    figures = engine_chat.measure(asked.model, asked.threads, asked.device, asked.dtype, asked.repeat)
+    figures = engine_chat.measure(asked.model, asked.threads, asked.device, asked.dtype, asked.repeat, asked.own_time)
     print(engine_chat.table(figures))
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=1), encoding="utf8")
