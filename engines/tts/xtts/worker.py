@@ -9,6 +9,7 @@ error that says so; the batch is made anew and the thread goes on.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -89,6 +90,8 @@ class Worker:
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="xtts", daemon=True)
         self._thread.start()
+        # A process that ends while another thread is inside the kernels or torch frees memory under it.
+        atexit.register(self.close)
 
     # --- for any thread ---
 
@@ -144,6 +147,7 @@ class Worker:
                 self._ended = True
                 self._end_all(self._why_ended())
             self.measured.set()
+            atexit.unregister(self.close)
 
     def _why_ended(self) -> EngineError:
         closed = "XTTS was closed." if self._closing else "XTTS's thread ended; its checkpoint is loaded anew."
@@ -151,7 +155,9 @@ class Worker:
 
     def _rest(self) -> None:
         """Wait until there is something to do."""
-        while not self._closing and not self._by_slot and self._new.empty() and not self._measuring:
+        while not (self._closing or self._by_slot or self._measuring) and self._new.empty():
+            if any(one.spoken for one in self._speaking):
+                return  # made to its end, and its sound is still to be made
             held = any(one.reply.pieces for one in self._speaking)
             if not self._wake.wait(PAUSE if held else None):
                 return

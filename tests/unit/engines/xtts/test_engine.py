@@ -183,6 +183,24 @@ async def test_speech_that_never_stops_by_itself_is_ended(make: Make, tmp_path: 
 # --- who is let in ---
 
 
+async def test_a_short_piece_that_is_made_before_the_long_one_before_it_is_spoken_too(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+    sound = Worker._sound
+
+    def listened(self: Worker) -> None:
+        ended.extend(one.spoken[-1].ended and not one.spoken[0].ended for one in self._speaking if len(one.spoken) > 1)
+        sound(self)
+
+    monkeypatch.setattr(Worker, "_sound", listened)
+    endless = models.base(tmp_path / "endless", ends_after=None)
+    engine = make(1, endless)
+    async with asyncio.timeout(120):
+        await said(engine, "This is a sentence that is quite a bit longer than the next one. Goodbye to you.")
+    assert any(ended), "the second piece had been made while the first one wasn't"
+
+
 async def test_when_full_it_refuses_at_once(make: Make) -> None:
     engine = make(streams=1)
     async with aclosing(engine.speak(LONG)) as running:
