@@ -78,9 +78,11 @@ def parser() -> argparse.ArgumentParser:
     files = commands.add_parser(
         "download-files",
         help="download what engines need before they start",
-        description="Nothing downloads by itself; this command does it when asked. Without a name it says what would.",
+        description="Nothing downloads by itself; this command does it when asked. It shows size and license, asks, "
+        "and goes on where it was broken off. Without a name it says what there is.",
     )
-    files.add_argument("names", nargs="*", metavar="ENGINE", help="engines whose files are wanted: whisper, chat, xtts")
+    files.add_argument("names", nargs="*", metavar="ENGINE", help="engines whose files are wanted: chat, xtts")
+    files.add_argument("--yes", action="store_true", help="accept the license and download without being asked")
     return top
 
 
@@ -181,7 +183,7 @@ def _download(options: argparse.Namespace) -> int:
     from settings import Settings
 
     try:
-        print(Downloads(Settings()).run(options.names))
+        print(Downloads(Settings(), agreed=options.yes).run(options.names))
     except DownloadError as error:
         return _refuse(error)
     return 0

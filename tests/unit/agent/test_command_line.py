@@ -53,18 +53,6 @@ def test_engines_that_are_not_here_yet_are_refused_by_name(name: str, capsys: py
     assert name in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_people_bring_themselves_is_said_to_be_brought(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["download-files", "xtts"]) == 1
-    said = capsys.readouterr().err
-    assert "XTTS_MODEL_PATH" in said and "Coqui Public Model License" in said
-
-
-def test_the_local_chat_models_download_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["download-files", "chat"]) == 1
-    said = capsys.readouterr().err
-    assert "hf download" in said and "HF_TOKEN" in said and "ENABLE_LOCAL_MODEL=True" in said
-
-
 def test_unknown_engines_are_refused_with_what_there_is() -> None:
     with pytest.raises(DownloadError, match="whisper, chat, xtts"):
         Downloads(Settings()).run(["bert"])
