@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,32 +49,13 @@ def print_quality(folder: Path, device: str, whisper: str, as_json: bool) -> Non
         from faster_whisper import WhisperModel
     except ImportError:
         raise SystemExit("--quality listens with faster-whisper: pip install faster-whisper") from None
-    loaded = checkpoints.load(folder, device)
-    if not loaded.speakers:
-        raise SystemExit(f"--quality needs a checkpoint with speakers_xtts.pth; {folder} has none.")
     listener: Any = WhisperModel(whisper, device="cpu", compute_type="int8")
 
     def heard(audio: Audio) -> str:
         segments, _ = listener.transcribe(at_16_khz(audio), language="en", beam_size=5)
         return " ".join(segment.text for segment in segments)
 
-    figures = {}
-    for precision in ("fp32", "int8"):
-        errors, likeness = [], []
-        backend = choose("auto", precision, device)
-        for name in list(loaded.speakers)[:VOICES]:
-            latents = Latents(*loaded.speakers[name], loaded.fingerprint)
-            for seed in range(SEEDS):
-                for text, audio in zip(SENTENCES, spoken(loaded, backend, latents, seed), strict=True):
-                    errors.append(word_errors(text, heard(audio)))
-                    likeness.append(alike(loaded, audio, latents))
-        words = sum(len(plain(text)) for text in SENTENCES)
-        figures[precision] = {
-            "word_error_rate": sum(errors) / (words * len(errors) / len(SENTENCES)),
-            "speaker_similarity": statistics.fmean(likeness),
-            "speaker_similarity_deviation": statistics.stdev(likeness),
-            "sentences": len(errors),
-        }
+    figures = compare(folder, device, heard)
     if as_json:
         print(json.dumps(figures, indent=2))
         return
@@ -87,11 +69,55 @@ def print_quality(folder: Path, device: str, whisper: str, as_json: bool) -> Non
         )
 
 
-def spoken(loaded: Checkpoint, backend: Backend, latents: Latents, seed: int) -> list[Audio]:
+def compare(
+    folder: Path,
+    device: str,
+    heard: Callable[[Audio], str],
+    *,
+    sentences: Sequence[str] = SENTENCES,
+    seeds: int = SEEDS,
+    voices: int = VOICES,
+) -> dict[str, dict[str, float]]:
+    """What is heard of a checkpoint's speakers, in fp32 and in int8.
+
+    Args:
+        folder: The checkpoint.
+        device: Where coqui's modules go.
+        heard: What somebody understands of speech, 24 kHz.
+        sentences: What is said, each by every voice with every seed.
+        seeds: How many seeds.
+        voices: How many of the checkpoint's speakers at most.
+    """
+    loaded = checkpoints.load(folder, device)
+    if not loaded.speakers:
+        raise SystemExit(f"--quality needs a checkpoint with speakers_xtts.pth; {folder} has none.")
+    figures = {}
+    for precision in ("fp32", "int8"):
+        errors, likeness = [], []
+        backend = choose("auto", precision, device)
+        for name in list(loaded.speakers)[:voices]:
+            latents = Latents(*loaded.speakers[name], loaded.fingerprint)
+            for seed in range(seeds):
+                for text, audio in zip(sentences, spoken(loaded, backend, latents, seed, sentences), strict=True):
+                    errors.append(word_errors(text, heard(audio)))
+                    likeness.append(alike(loaded, audio, latents))
+        words = sum(len(plain(text)) for text in sentences)
+        figures[precision] = {
+            "word_error_rate": sum(errors) / (words * len(errors) / len(sentences)),
+            "speaker_similarity": statistics.fmean(likeness),
+            "speaker_similarity_deviation": statistics.stdev(likeness),
+            "sentences": len(errors),
+        }
+    return figures
+
+
+def spoken(
+    loaded: Checkpoint, backend: Backend, latents: Latents, seed: int, sentences: Sequence[str] = SENTENCES
+) -> list[Audio]:
     """All sentences, in one batch."""
-    batch, voice = Batch(loaded, backend, len(SENTENCES)), vocoder(loaded.decoder, backend)
+    batch, voice = Batch(loaded, backend, len(sentences)), vocoder(loaded.decoder, backend)
     sampling = Sampling.of(loaded.config, seed)
-    ids = [loaded.tokenizer.encode(text.lower(), "en") for text in SENTENCES]
+    ids = [loaded.tokenizer.encode(text.lower(), "en") for text in sentences]
     windows = {batch.join(one, latents, sampling): SpeechWindow(latents.speaker) for one in ids}
     while made := batch.step():
         for one in made:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.xtts import Figures, one_after_another, table
-from bench.xtts_quality import word_errors
+from bench.xtts_quality import SENTENCES, compare, word_errors
+from engines.types import Audio
+from tests.models import xtts as models
 
 CHUNK = 24_000
 
@@ -45,3 +49,20 @@ def test_ratios_are_to_coquis_default_chunk_and_to_its_better_one() -> None:
 )
 def test_word_errors_count_what_was_changed_left_out_and_put_in(heard: str, errors: int) -> None:
     assert word_errors("The second street on the left.", heard) == errors
+
+
+def test_both_precisions_are_spoken_heard_and_compared(tmp_path: Path) -> None:
+    lengths: list[int] = []
+
+    def heard(audio: Audio) -> str:
+        lengths.append(len(audio))
+        return SENTENCES[len(lengths) % 2]
+
+    folder = models.base(tmp_path, ends_after=8)
+    figures = compare(folder, "cpu", heard, sentences=SENTENCES[:2], seeds=1, voices=1)
+    assert set(figures) == {"fp32", "int8"}
+    assert min(lengths) > 8 * 1024 and len(lengths) == 4
+    for found in figures.values():
+        assert found["sentences"] == 2
+        assert 0.5 < found["word_error_rate"] <= 1.5, "each was taken for the other"
+        assert -1 <= found["speaker_similarity"] <= 1
