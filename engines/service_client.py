@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.protocol import State
 
 from engines import wire
+from engines.chores import Chores
 from engines.types import Capacity, EngineError, EngineInfo, EngineUnavailable, Health, Kind
 from settings import Settings
 
@@ -44,7 +45,7 @@ class SocketPool:
         self._address = "ws" + url.removeprefix("http") + path
         self._headers = headers
         self._idle: list[ClientConnection] = []
-        self._chores: set[asyncio.Task[None]] = set()
+        self._chores = Chores(f"{kind} service socket")
         self._closed = False
 
     async def take(self, *, fresh: bool = False) -> ClientConnection:
@@ -106,25 +107,14 @@ class SocketPool:
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, such as tidying a socket, without anyone waiting for it."""
-        task = asyncio.create_task(work, name=f"{self._kind} service socket")
-        self._chores.add(task)
-        task.add_done_callback(self._chore_done)
-
-    def _chore_done(self, task: asyncio.Task[None]) -> None:
-        self._chores.discard(task)
-        if not task.cancelled():
-            # A chore on a dead socket fails, and nothing is lost by it.
-            task.exception()
+        self._chores.do(work)
 
     async def aclose(self) -> None:
         """Close all idle sockets; those in use are closed when they come back."""
         self._closed = True
         while self._idle:
             self.drop(self._idle.pop())
-        if self._chores:
-            _, late = await asyncio.wait(self._chores, timeout=2)
-            for task in late:
-                task.cancel()
+        await self._chores.aclose()
 
 
 class ServiceEngine:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from engines.chores import Chores
 from engines.cloud import CONNECT_WITHIN, Vendor, code_in, retry_after_in
 from engines.types import EngineError, EngineUnavailable
 from engines.wire import read_message
@@ -79,7 +80,7 @@ class SocketsKept:
 
     def __init__(self) -> None:
         self._idle: list[tuple[Hashable, VendorSocket]] = []
-        self._chores: set[asyncio.Task[None]] = set()
+        self._chores = Chores("close a vendor's socket")
         self._closed = False
 
     def take(self, purpose: Hashable) -> VendorSocket | None:
@@ -119,28 +120,14 @@ class SocketsKept:
 
     def drop(self, socket: VendorSocket) -> None:
         """Close a connection without waiting for it."""
-        self._aside(socket.close())
-
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="close a vendor's socket")
-        self._chores.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._chores.discard(task)
-        if not task.cancelled():
-            # A dead connection may fail to close, and nothing is lost by it.
-            task.exception()
+        self._chores.do(socket.close())
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed when they come back."""
         self._closed = True
         while self._idle:
             self.drop(self._idle.pop()[1])
-        if self._chores:
-            _, late = await asyncio.wait(self._chores, timeout=2)
-            for task in late:
-                task.cancel()
+        await self._chores.aclose()
 
 
 async def connected(
