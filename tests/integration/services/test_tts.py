@@ -496,7 +496,9 @@ async def test_a_closed_reply_stops_the_engine_behind_and_its_socket_serves_agai
 async def test_a_text_that_breaks_off_stops_the_reply_and_is_told(url: str, engine: Watched) -> None:
     async def broken() -> AsyncGenerator[str, None]:
         yield "one "
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while not engine.spoken:  # noqa: ASYNC110 - the engine speaks beside, without a word to us
+                await asyncio.sleep(0.01)
         raise LookupError("the chat model fell over")
 
     service = ServiceSynthesizer(url)
